@@ -1,0 +1,102 @@
+package process
+
+import (
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// File names an inode as the kernel shows it in every process: the device number of the mount's super
+// block (st_dev) and the inode number that FUSE reported.
+type File struct {
+	Dev, Ino uint64
+}
+
+// Descriptor is an open file by the thread that opened it and the inode that it opened.
+type Descriptor struct {
+	Opener uint32
+	File   File
+}
+
+// SameOwner reports whether the descriptor d counts as the requester's own: it was opened by a thread
+// of the requester's process, or the requester's process has the very same open file (it inherited
+// it), which kcmp(2) tells.
+//
+// An opener that is gone can no longer be compared with: the answer is then false, and its heirs
+// count as strangers. Must not be called by the goroutine that reads the FUSE device (package comment).
+func SameOwner(requester uint32, d Descriptor) bool {
+	if requester == 0 || d.Opener == 0 {
+		return false
+	}
+	if requester == d.Opener {
+		return true
+	}
+	own := Tgid(requester)
+	if own == 0 {
+		return false
+	}
+	if inGroup(own, d.Opener) {
+		return true
+	}
+	return hasDescriptor(own, d)
+}
+
+// hasDescriptor reports whether process pid has the open file d.
+func hasDescriptor(pid uint32, d Descriptor) bool {
+	fds := openOn(pid, d.File)
+	if len(fds) == 0 {
+		return false
+	}
+	opener := Tgid(d.Opener)
+	if opener == 0 {
+		return false
+	}
+	for _, theirs := range openOn(opener, d.File) {
+		for _, ours := range fds {
+			if sameOpenFile(pid, ours, opener, theirs) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// sameOpenFile compares two descriptors by kcmp(2).
+func sameOpenFile(pidA, fdA, pidB, fdB uint32) bool {
+	const kcmpFile = 0
+	r, _, errno := unix.Syscall6(unix.SYS_KCMP, uintptr(pidA), uintptr(pidB), kcmpFile, uintptr(fdA), uintptr(fdB), 0)
+	return errno == 0 && r == 0
+}
+
+// sameMemory reports whether two processes share their memory, as a vfork(2) child and its parent do.
+func sameMemory(pidA, pidB uint32) bool {
+	const kcmpVM = 1
+	r, _, errno := unix.Syscall6(unix.SYS_KCMP, uintptr(pidA), uintptr(pidB), kcmpVM, 0, 0, 0)
+	return errno == 0 && r == 0
+}
+
+// openOn returns the descriptors that a process has on an inode, nil if it has none, is gone or
+// may not be looked at.
+func openOn(pid uint32, file File) []uint32 {
+	dir := "/proc/" + strconv.FormatUint(uint64(pid), 10) + "/fd"
+	dirfd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(dirfd)
+	all, err := readNumbers(dir)
+	if err != nil {
+		return nil
+	}
+	var found []uint32
+	var st unix.Statx_t
+	for _, fd := range all {
+		if unix.Statx(dirfd, strconv.FormatUint(uint64(fd), 10), unix.AT_STATX_DONT_SYNC, unix.STATX_INO, &st) != nil {
+			continue
+		}
+		if st.Ino == file.Ino && unix.Mkdev(st.Dev_major, st.Dev_minor) == file.Dev {
+			found = append(found, fd)
+		}
+	}
+	return found
+}
