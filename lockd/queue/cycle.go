@@ -6,19 +6,23 @@ import "slices"
 // h, each waiting for the next and the last for h; nil if there is none. The
 // usual one is the conversion deadlock: two hold PR and both ask for EX.
 //
-// A waiter waits for another if that one is ahead of it, or keeps a lock or
-// intent that is incompatible while it waits itself: as a conversion does, and
-// a request whose owner has the lock (Own) or intents (OwnShared). A raise does
-// not count as keeping: the holder may lower what it keeps at any time.
+// A waiter waits for another that is ahead of it, or that keeps a lock or an
+// intent in its way while it waits itself: as a conversion does, and a request
+// whose owner has the lock (Own) or the intents (OwnShared). A raise does not
+// count as keeping: its holder may lower what it keeps at any time.
+//
+// NoDlckWt and NoDlckBlk are honoured as $ENQ has it: a request with the first
+// waits for nobody, a lock or request with the second holds up nobody.
 //
 // Every cycle is a deadlock as far as this queue knows; whether some thread of
 // an owner could still let go, the caller must look.
 func (q *Queue[H]) Cycle(h H) []H {
 	start := q.find(h)
-	if start < 0 {
+	n := q.cyclic()
+	if start < 0 || start >= n {
 		return nil
 	}
-	s := search[H]{q: q, target: start, seen: make([]bool, q.Waiters())}
+	s := search[H]{q: q, target: start, seen: make([]bool, n)}
 	if !s.visit(start) {
 		return nil
 	}
@@ -28,6 +32,21 @@ func (q *Queue[H]) Cycle(h H) []H {
 		cycle[i] = q.waiters()[j].holder
 	}
 	return cycle
+}
+
+// cyclic returns how many of the line, from its start, can be part of a cycle.
+// Unless somebody in the wait queue keeps something (by its Own), that queue
+// cannot: nobody in the conversion queue waits for it.
+func (q *Queue[H]) cyclic() int {
+	line := q.waiters()
+	if q.passers > 0 {
+		for i := int(q.nconv); i < len(line); i++ {
+			if len(line[i].own) > 0 || line[i].ownShared != [2]uint32{} {
+				return len(line)
+			}
+		}
+	}
+	return int(q.nconv)
 }
 
 // search is a depth-first search from target back to it.
@@ -40,7 +59,7 @@ type search[H comparable] struct {
 
 func (s *search[H]) visit(i int) bool {
 	s.seen[i] = true
-	for j := range s.q.waiters() {
+	for j := range s.seen {
 		if j != s.target && s.seen[j] || !s.q.waitsFor(i, j) {
 			continue
 		}
@@ -57,14 +76,14 @@ func (s *search[H]) visit(i int) bool {
 func (q *Queue[H]) waitsFor(i, j int) bool {
 	line := q.waiters()
 	w, x := &line[i], &line[j]
-	if i == j || slices.Contains(w.own, x.holder) {
+	if i == j || w.flags&NoDlckWt != 0 || x.flags&NoDlckBlk != 0 || slices.Contains(w.own, x.holder) {
 		return false
 	}
 	if j < i && w.mode != NL {
 		return true
 	}
 	had := q.had(w)
-	if m := q.had(x); m != None && x.exact && w.conflicts(had, m) {
+	if x.exact && q.keeps(w, had, x.holder) {
 		return true
 	}
 	for k, n := range x.ownShared {
@@ -73,10 +92,29 @@ func (q *Queue[H]) waitsFor(i, j int) bool {
 		}
 	}
 	for _, o := range x.own {
-		m := q.Granted(o)
-		if m != None && o != w.holder && w.conflicts(had, m) && !slices.Contains(w.own, o) {
+		if o != w.holder && q.keeps(w, had, o) && !slices.Contains(w.own, o) {
 			return true
 		}
 	}
 	return false
+}
+
+// keeps reports whether o has a lock that is in the way of w.
+func (q *Queue[H]) keeps(w *waiter[H], had Mode, o H) bool {
+	i := q.position(o)
+	return i >= 0 && q.granted[i].flags&NoDlckBlk == 0 && w.conflicts(had, q.granted[i].mode)
+}
+
+// conflicts reports whether a granted mode is in the way of w in the mode asked
+// for and in each alternate: whether w cannot go on while it is held.
+func (w *waiter[H]) conflicts(had, m Mode) bool {
+	if !w.minds(had, m) {
+		return false
+	}
+	for _, alt := range w.alternates(had) {
+		if alt != None && compatible[alt][m] {
+			return false
+		}
+	}
+	return true
 }

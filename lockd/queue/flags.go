@@ -36,6 +36,7 @@ const (
 	// Try is carried: a request that refuses to wait for users of the lock but
 	// waits for a recall of what is merely cached (DESIGN 1.2, 3.3). The queue
 	// lets it wait; the state refuses it when a holder says that it is in use.
+	// Not together with NoQueue, which refuses at once.
 	Try
 
 	allFlags = Try<<1 - 1

@@ -158,31 +158,36 @@ func (q *Queue[H]) grant(w *waiter[H], m Mode) {
 
 // advance grants what can be granted, in order: the conversions, and the new
 // requests when no conversion waits. Those that wait are passed only by their
-// own owner's requests.
+// own owner's requests, and by NL once the ceiling admits it.
 func (q *Queue[H]) advance() (grants []Grant[H]) {
-	for again := len(q.line) > 0; again; {
-		again = false
-		for i := 0; i < q.Waiters(); {
-			w := &q.waiters()[i]
-			if i > 0 && w.mode != NL && !q.mayPass(w, q.waiters()[:i]) {
-				i++
-				continue
+	if len(q.line) == 0 || q.ceiling == None {
+		return nil
+	}
+	for i := 0; i < q.Waiters(); {
+		w := &q.waiters()[i]
+		had, m := q.had(w), None
+		if i == 0 || w.mode == NL || q.mayPass(w, q.waiters()[:i]) {
+			m = q.fit(w, had)
+		}
+		if m == None {
+			if q.passers == 0 {
+				break
 			}
-			had := q.had(w)
-			m := q.fit(w, had)
-			if m == None && q.passers == 0 {
-				return grants
-			}
-			if m == None {
-				i++
-				continue
-			}
-			g := *w
-			q.remove(i)
-			q.grant(&g, m)
-			grants = append(grants, Grant[H]{Holder: g.holder, Mode: m, Shared: g.shared, Converted: had != None})
-			again = again || !m.Covers(had) // it gave something up, too: somebody passed over may fit
+			i++
+			continue
+		}
+		grants = append(grants, q.grantWaiter(i, had, m))
+		if !m.Covers(had) {
+			i = 0 // PR to CW or back makes room, too: the first may fit now
 		}
 	}
 	return grants
+}
+
+// grantWaiter makes the waiter at place i, who had a lock or None, hold m.
+func (q *Queue[H]) grantWaiter(i int, had, m Mode) Grant[H] {
+	w := q.waiters()[i]
+	q.remove(i)
+	q.grant(&w, m)
+	return Grant[H]{Holder: w.holder, Mode: m, Shared: w.shared, Converted: had != None}
 }

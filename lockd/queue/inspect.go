@@ -10,7 +10,8 @@ type Entry[H comparable] struct {
 	Holder    H
 	Mode      Mode      // granted, or None
 	Wanted    Mode      // waited for, or None
-	Flags     Flags     // of the request that waits, or of the last one granted
+	Flags     Flags     // of the request that waits, else of the lock
+	HeldFlags Flags     // of the lock: of the request that was last granted
 	Place     int       // place among those that wait, from 1; 0 if it does not
 	Convert   bool      // waits in the conversion queue
 	Exact     bool      // the grant will replace Mode (a conversion), not join it (a raise)
@@ -83,10 +84,14 @@ func (q *Queue[H]) Head() (Entry[H], bool) {
 // entry describes the waiter at place i.
 func (q *Queue[H]) entry(i int) Entry[H] {
 	w := &q.waiters()[i]
-	return Entry[H]{
-		Holder: w.holder, Mode: q.had(w), Wanted: w.mode, Flags: w.flags, Place: i + 1,
+	e := Entry[H]{
+		Holder: w.holder, Wanted: w.mode, Flags: w.flags, Place: i + 1,
 		Convert: w.conv, Exact: w.exact, Shared: w.shared, Own: w.own, OwnShared: w.ownShared,
 	}
+	if j := q.position(w.holder); j >= 0 {
+		e.Mode, e.HeldFlags = q.granted[j].mode, q.granted[j].flags
+	}
+	return e
 }
 
 // Line returns those that wait, in the order in which they will be granted:
@@ -103,14 +108,15 @@ func (q *Queue[H]) Line() iter.Seq[Entry[H]] {
 
 // All returns every holder once: those that have a lock, with what they wait
 // for, then the others that wait, in their order. The order is the same on every
-// replica that went through the same calls. The queue must not be changed
-// meanwhile.
+// replica that went through the same calls, or was restored from their outcome.
+// The queue must not be changed meanwhile.
 func (q *Queue[H]) All() iter.Seq[Entry[H]] {
 	return func(yield func(Entry[H]) bool) {
+		places := q.places()
 		for i := range q.granted {
 			g := &q.granted[i]
-			e := Entry[H]{Holder: g.holder, Mode: g.mode, Flags: g.flags}
-			if j := q.find(g.holder); j >= 0 {
+			e := Entry[H]{Holder: g.holder, Mode: g.mode, Flags: g.flags, HeldFlags: g.flags}
+			if j, ok := places[g.holder]; ok {
 				e = q.entry(j)
 			}
 			if !yield(e) {
@@ -125,23 +131,28 @@ func (q *Queue[H]) All() iter.Seq[Entry[H]] {
 	}
 }
 
-// conflicts reports whether a granted mode is in the way of w in the mode
-// asked for and in all its alternates.
-func (w *waiter[H]) conflicts(had, m Mode) bool {
-	if compatible[w.target(had, w.mode)][m] {
-		return false
-	}
-	for _, alt := range w.alternates(had) {
-		if alt != None && compatible[alt][m] {
-			return false
+// places returns the place in the line of each waiter that has a lock.
+func (q *Queue[H]) places() map[H]int {
+	var places map[H]int
+	for j, w := range q.waiters() {
+		if q.position(w.holder) < 0 {
+			continue
 		}
+		if places == nil {
+			places = make(map[H]int)
+		}
+		places[w.holder] = j
 	}
-	return true
+	return places
 }
 
-// Blockers returns what holds a waiting request up: the granted locks and
-// intents that are incompatible with it, all that wait ahead of it, and the
-// ceiling; its own entries aside. Nothing if the holder does not wait.
+// minds reports whether a granted mode is in the way of w in the mode asked for.
+func (w *waiter[H]) minds(had, m Mode) bool { return !compatible[w.target(had, w.mode)][m] }
+
+// Blockers returns what holds a waiting request up in the mode it asks for: the
+// ceiling, the granted locks and intents that are incompatible with it, and all
+// that wait ahead of it; its own entries aside. Nothing if the holder does not
+// wait.
 func (q *Queue[H]) Blockers(h H) iter.Seq[Blocker[H]] {
 	return func(yield func(Blocker[H]) bool) {
 		if j := q.find(h); j >= 0 {
@@ -170,14 +181,14 @@ func (q *Queue[H]) blockers(w *waiter[H], ahead []waiter[H], yield func(Blocker[
 	}
 	for i := range q.granted {
 		g := &q.granted[i]
-		if g.holder != w.holder && w.conflicts(had, g.mode) && !slices.Contains(w.own, g.holder) &&
+		if g.holder != w.holder && w.minds(had, g.mode) && !slices.Contains(w.own, g.holder) &&
 			!yield(Blocker[H]{Holder: g.holder, Mode: g.mode}) {
 			return
 		}
 	}
 	for i, n := range q.shared {
 		n -= min(n, w.ownShared[i])
-		if m := CR + Mode(i); n > 0 && w.conflicts(had, m) && !yield(Blocker[H]{Mode: m, Shared: true, Count: n}) {
+		if m := CR + Mode(i); n > 0 && w.minds(had, m) && !yield(Blocker[H]{Mode: m, Shared: true, Count: n}) {
 			return
 		}
 	}
@@ -200,7 +211,7 @@ func (q *Queue[H]) Blocked(h H) (blocked []H) {
 	line := q.waiters()
 	for i := range line {
 		w := &line[i]
-		if w.holder != h && w.conflicts(q.had(w), m) && !slices.Contains(w.own, h) {
+		if w.holder != h && w.minds(q.had(w), m) && !slices.Contains(w.own, h) {
 			blocked = append(blocked, w.holder)
 		}
 	}
@@ -214,7 +225,7 @@ func (q *Queue[H]) BlockedShared(m Mode) (blocked []H) {
 	line := q.waiters()
 	for j := range line {
 		w := &line[j]
-		if q.shared[i] > w.ownShared[i] && w.conflicts(q.had(w), m) {
+		if q.shared[i] > w.ownShared[i] && w.minds(q.had(w), m) {
 			blocked = append(blocked, w.holder)
 		}
 	}

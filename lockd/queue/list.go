@@ -47,16 +47,25 @@ func (q *Queue[H]) drop(i int) {
 	q.granted[last] = held[H]{}
 	q.granted = q.granted[:last]
 	q.sub(gone.mode)
-	if q.index == nil {
-		return
+	if q.index != nil {
+		delete(q.index, gone.holder)
+		if i < last {
+			q.index[q.granted[i].holder] = int32(i)
+		}
 	}
-	delete(q.index, gone.holder)
-	switch {
-	case last == 0:
+	if last == 0 {
 		q.index = nil
-	case i < last:
-		q.index[q.granted[i].holder] = int32(i)
+		q.granted = spare(q.granted)
 	}
+}
+
+// spare returns an empty list with the room of one that was emptied, unless
+// that is much: a resource keeps no trace of its busiest hour.
+func spare[E any](emptied []E) []E {
+	if cap(emptied) > 4*indexAbove {
+		return nil
+	}
+	return emptied[:0]
 }
 
 // setMode changes the mode of the lock at i.
@@ -142,7 +151,7 @@ func (q *Queue[H]) remove(i int) {
 		q.line = slices.Delete(q.line, at, at+1)
 	}
 	if int(q.head) == len(q.line) {
-		q.line, q.head = q.line[:0], 0
+		q.line, q.head = spare(q.line), 0
 	}
 }
 

@@ -26,7 +26,8 @@ type Request[H comparable] struct {
 	// Flags of the request. Check them with [Flags.Check].
 	Flags Flags
 	// Shared marks an intent (mode CR or CW): once granted it is counted by
-	// mode and not listed. Give it back with ReleaseShared.
+	// mode and not listed. Give it back with ReleaseShared. To strengthen one,
+	// ask for the other with the old one in OwnShared, then give the old one back.
 	Shared bool
 	// Own are entries of the same owner, granted or waiting, that never hold
 	// this one up. No entry twice, and not Holder. The queue copies it if the
@@ -152,12 +153,18 @@ func (q *Queue[H]) Convert(r Request[H]) (Outcome, Mode, []Grant[H]) {
 
 // waiter turns a request into what would wait for it.
 func (q *Queue[H]) waiter(r *Request[H]) waiter[H] {
-	if !r.Mode.Valid() || r.Shared && r.Mode != CR && r.Mode != CW {
-		panic(fmt.Sprintf("queue: %v asks for mode %v (shared %v)", r.Holder, r.Mode, r.Shared))
-	}
-	return waiter[H]{
+	w := waiter[H]{
 		holder: r.Holder, mode: r.Mode, flags: r.Flags, shared: r.Shared,
 		own: r.Own, ownShared: r.OwnShared, conv: q.hasOwn(r),
+	}
+	q.mustAsk(&w)
+	return w
+}
+
+// mustAsk panics if w asks for a mode that nobody can ask for.
+func (q *Queue[H]) mustAsk(w *waiter[H]) {
+	if !w.mode.Valid() || w.shared && w.mode != CR && w.mode != CW {
+		panic(fmt.Sprintf("queue: %v asks for mode %v (an intent: %v)", w.holder, w.mode, w.shared))
 	}
 }
 
@@ -305,9 +312,14 @@ func (q *Queue[H]) Amend(h H, m Mode) ([]Grant[H], bool) {
 	keep := w.mode.Covers(m)
 	q.remove(j)
 	w.mode = m
+	q.mustAsk(&w)
 	if !keep {
 		j = q.place(&w)
 	}
 	q.insert(j, w)
+	if had := q.had(&w); had.Covers(w.target(had, m)) {
+		g := q.grantWaiter(j, had, w.target(had, m))
+		return append([]Grant[H]{g}, q.advance()...), true
+	}
 	return q.advance(), true
 }
