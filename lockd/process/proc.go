@@ -173,26 +173,24 @@ func (st *stat) parse(text []byte) error {
 	rest := text[end+1:]
 	*st = stat{}
 	field := fieldState
-	for ; field <= fieldExitCode; field++ {
-		var word []byte
-		word, rest = nextWord(rest)
-		if len(word) == 0 {
-			break
+	for ; len(rest) > 1 && rest[1] != ' '; field++ {
+		word := rest[1:] // behind the blank
+		rest = nil
+		if i := bytes.IndexByte(word, ' '); i >= 0 {
+			word, rest = word[:i], word[i:]
 		}
-		if field == fieldState {
-			st.state = word[0]
-			continue
-		}
-		n, _ := number(word)
 		switch field {
+		case fieldState:
+			st.state = word[0]
 		case fieldPPID:
+			n, _ := number(word)
 			st.ppid = uint32(n)
 		case fieldFlags:
-			st.flags = n
+			st.flags, _ = number(word)
 		case fieldStart:
-			st.start = n
+			st.start, _ = number(word)
 		case fieldExitCode:
-			st.exitCode = n
+			st.exitCode, _ = number(word)
 		}
 	}
 	if field <= fieldStart {
