@@ -1,0 +1,129 @@
+package state
+
+import (
+	"strconv"
+
+	"github.com/lockfs/lockfs/lockd/queue"
+)
+
+// Kind says what a [Change] tells of.
+type Kind uint8
+
+// The fields that each kind has set, beside Kind and Index. Session is always the session concerned: for [Done] and
+// [Gap] the command's, for changes of the tree the one that caused it (0: none, or the leader).
+const (
+	_ Kind = iota
+
+	// Done answers a command: Session, Seq, Code, Op, and Ino, Generation where there are any. It comes after all other
+	// changes of the command. Acquire: Code Waiting with Ino and Wanted of the step that waits, or Busy with Ino of
+	// the step refused; TooMany likewise. RangeLock: Code Waiting with ID. Make: Ino, with Exists that of the node there.
+	Done
+	// Gap refuses a command whose seq is past the session's last plus one: Session, Seq (that of the command), Next
+	// (the seq awaited). Nothing was changed; all from Next on must be sent again, in order.
+	Gap
+
+	Made        // Parent, Name, Ino, Session
+	Removed     // Parent, Name, Ino, Session; Orphan: the node lives on nameless. Parent 0: the end of an orphan
+	Moved       // Parent, Name, NewParent, NewName, Ino, Session. An overwritten target was Removed before
+	Attr        // Ino, Session: mode, owner or times
+	Xattr       // Ino, Name (the attribute), Session
+	Value       // Ino, Generation, Session: a new value; it is valid unless View says otherwise
+	Invalidated // Ino, Session (the former holder): the value is invalid until the next commit under PW or EX
+
+	// HostGranted tells that a session's host lock was granted or raised: Session, Ino, Mode (all that it has now), Raise,
+	// Converted (out of the conversion queue).
+	HostGranted
+	// HostLowered tells that a session's host lock was lowered to Mode (None: let go): Session, Ino. Not sent for the
+	// locks of a session that ended nor for those of a node that was removed.
+	HostLowered
+	// HostRefused tells that a waiting try was refused, since its recall was answered by InUse of session By:
+	// Session, Ino, Wanted. Also sent to the session of a Remove or Rename that was answered Recalling.
+	HostRefused
+	// Recall tells the holder Session that its lock on Ino stands in the way of By, which asks for Wanted. With Try the
+	// request is a try and wants an answer, a release or InUse. It replaces an earlier recall with the same Try; a
+	// recall for Remove or Rename replaces none and is never cancelled.
+	Recall
+	// RecallCancelled tells the holder that no request is held up by its lock on Ino any more: Session, Ino, Try.
+	RecallCancelled
+
+	SessionOpened  // Session, Host, Nonce
+	SessionRenewed // Session, Stamp
+	SessionEnded   // Session, Host, Reason. What follows from it comes after it
+
+	RangeGranted  // Session, Ino, Owner, ID: a waiting byte-range lock was granted
+	RangeReleased // Session, Ino, Owner: byte ranges were unlocked
+	Delayed       // Ino, Session (that ended): the lock is withheld for the node's lockdelay
+	DelayOver     // Ino
+	Limited       // the limits were changed
+	numKinds
+)
+
+var kindNames = [numKinds]string{
+	Done: "done", Gap: "gap", Made: "made", Removed: "removed", Moved: "moved", Attr: "attr", Xattr: "xattr",
+	Value: "value", Invalidated: "invalidated", HostGranted: "granted", HostLowered: "lowered", HostRefused: "refused",
+	Recall: "recall", RecallCancelled: "recall-cancelled", SessionOpened: "session-opened",
+	SessionRenewed: "session-renewed", SessionEnded: "session-ended", RangeGranted: "range-granted",
+	RangeReleased: "range-released", Delayed: "delayed", DelayOver: "delay-over", Limited: "limited",
+}
+
+// String returns the kind's name.
+func (k Kind) String() string {
+	if k < numKinds && kindNames[k] != "" {
+		return kindNames[k]
+	}
+	return "kind " + strconv.Itoa(int(k))
+}
+
+// Reason says why a session ended.
+type Reason uint8
+
+const (
+	Expired   Reason = iota // not renewed in time
+	Leave                   // by itself
+	Restarted               // its daemon was started anew
+)
+
+// String returns the reason's name.
+func (r Reason) String() string {
+	switch r {
+	case Expired:
+		return "expired"
+	case Leave:
+		return "leave"
+	case Restarted:
+		return "restarted"
+	}
+	return "reason " + strconv.Itoa(int(r))
+}
+
+// Change is one thing that applying an entry did, or an answer. Which fields are set depends on Kind.
+type Change struct {
+	Kind      Kind
+	Code      Code
+	Mode      queue.Mode
+	Wanted    queue.Mode
+	Reason    Reason
+	Try       bool
+	Converted bool
+	Orphan    bool
+	Dir       bool // Made, Removed, Moved: the node is a directory
+
+	Index      uint64 // of the log entry
+	Session    uint64
+	Seq        uint64
+	Next       uint64
+	Ino        uint64
+	Parent     uint64
+	NewParent  uint64
+	By         uint64 // session
+	Generation uint64
+	Raise      uint64 // number of the grant, see the package comment
+	Owner      uint64 // of a byte range
+	ID         uint64 // of a byte-range wait
+	Nonce      uint64
+	Stamp      int64
+
+	Name    string
+	NewName string
+	Host    string
+}
