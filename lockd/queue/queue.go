@@ -129,6 +129,13 @@ func (q *Queue[H]) TryGrant(r Request[H]) (Mode, bool) {
 	return m, true
 }
 
+// Fits returns what TryGrant would, and changes nothing.
+func (q *Queue[H]) Fits(r Request[H]) (Mode, bool) {
+	w := q.waiter(&r)
+	m := q.now(&w)
+	return m, m != None
+}
+
 // Convert changes the mode of a granted lock to r.Mode. A mode that the
 // present one covers is given at once. Any other is given at once if it is
 // compatible with all other granted locks, even while conversions wait, unless
