@@ -1,0 +1,221 @@
+package table
+
+import (
+	"github.com/lockfs/lockfs/lockd/queue"
+	"github.com/lockfs/lockfs/lockd/state"
+)
+
+// Session begins a session: its id, and the state's token base. What queued
+// meanwhile is asked for. Until the first [Table.Renewed] the lease has no end.
+func (t *Table) Session(id, tokenBase uint64) {
+	t.Lost()
+	t.session, t.base = id, tokenBase
+	t.jeopardy, t.frozen = false, false
+	t.halfway, t.end = 0, 0
+	for r := t.first; r != nil; r = r.next {
+		t.touch(r)
+	}
+	t.run()
+}
+
+// Lost ends the session: every lock is lost, the table is empty but for requests that
+// wait (new ones; conversions are lost with their locks), which go on waiting
+// for the next session. Tries are refused.
+func (t *Table) Lost() {
+	if t.session == 0 {
+		return
+	}
+	t.session, t.frozen, t.jeopardy = 0, true, false
+	var lost, waiting []*Lock
+	for r := t.first; r != nil; r = r.next {
+		for e := range r.q.All() {
+			if e.Holder.res == r && e.Holder.Mode != queue.None {
+				lost = append(lost, e.Holder)
+			}
+		}
+	}
+	for l := t.waitFirst; l != nil; l = l.next {
+		if l.Mode == queue.None {
+			waiting = append(waiting, l)
+		}
+	}
+	t.waitFirst, t.waitLast, t.waits, t.locks = nil, nil, 0, 0
+	for r := t.first; r != nil; r = r.next {
+		r.gone = true
+	}
+	clear(t.res)
+	t.first, t.last, t.idleFirst, t.idleLast, t.idles = nil, nil, nil, nil, 0
+	t.inflight, t.work, t.dirty, t.recalls, t.pins = nil, nil, nil, 0, 0
+	t.out.Proposals = nil
+	for _, l := range lost {
+		clearLock(l)
+		t.emit(Event{Kind: Lost, Lock: l})
+	}
+	for _, l := range waiting {
+		mode, flags, since := l.Wanted, l.Flags, l.Since
+		try := l.try
+		clearLock(l)
+		if try {
+			t.emit(Event{Kind: Refused, Lock: l, Reason: Busy})
+			continue
+		}
+		t.Request(l, mode, flags, nil)
+		l.Since = since
+	}
+}
+
+// clearLock makes l as if it had never been in the table.
+func clearLock(l *Lock) {
+	*l = Lock{Ino: l.Ino, PID: l.PID, UID: l.UID, User: l.User}
+}
+
+// Applied takes one change of the state, in order. All changes of an entry are
+// to be given before the shell looks at the output; changes of other sessions
+// too.
+func (t *Table) Applied(c state.Change) {
+	switch c.Kind {
+	case state.Removed:
+		t.removed(c)
+	case state.Moved:
+		t.moved(c)
+	case state.Xattr:
+		if c.Name == state.XattrEphemeral {
+			t.setEphemeral(c.Ino)
+		}
+	}
+	if t.session == 0 {
+		return
+	}
+	if c.Session != t.session {
+		if c.Kind == state.HostGranted {
+			if r := t.res[c.Ino]; r != nil {
+				r.foreign = true
+			}
+		}
+		return
+	}
+	switch c.Kind {
+	case state.Done:
+		t.done(c)
+	case state.HostGranted:
+		t.hostGranted(c)
+	case state.HostLowered:
+		if r := t.res[c.Ino]; r != nil {
+			r.host = c.Mode
+			t.touch(r)
+		}
+	case state.HostRefused:
+		t.hostRefused(c)
+	case state.Recall:
+		t.recall(c)
+	case state.RecallCancelled:
+		t.recallCancelled(c)
+	case state.SessionEnded:
+		t.Lost()
+	}
+	t.run()
+}
+
+func (t *Table) hostGranted(c state.Change) {
+	r := t.lookup(c.Ino)
+	if r == nil {
+		return
+	}
+	r.host = c.Mode
+	r.raise, r.count, r.grants = c.Raise, 0, 0
+	if r.asks == 0 {
+		r.asked, r.asker = queue.None, nil
+	}
+	if !r.foreign && r.bounce > 0 {
+		r.bounce--
+	}
+	r.foreign = false
+	if r.wanted != queue.None {
+		t.cohort(r)
+	}
+	t.touch(r)
+}
+
+// hostRefused: a try that waited in the state for an answer to its recall.
+func (t *Table) hostRefused(c state.Change) {
+	r := t.res[c.Ino]
+	if r == nil || r.asks > 0 || !r.askTry || r.asked == queue.None {
+		return
+	}
+	l := r.asker
+	r.asked, r.asker = queue.None, nil
+	if l != nil {
+		t.turnedDown(l, r, state.Busy)
+	}
+	t.touch(r)
+}
+
+// recall: the host lock stands in the way of another host.
+func (t *Table) recall(c state.Change) {
+	r := t.res[c.Ino]
+	if r == nil {
+		return
+	}
+	if queue.Compatible(r.has(), c.Wanted) {
+		return // it is given up already
+	}
+	if r.grants > 1 {
+		r.bounce = 0
+	} else if r.bounce < bouncing+1 {
+		r.bounce++
+	}
+	if c.Try {
+		r.tries = append(r.tries, tryRecall{by: c.By, wanted: c.Wanted})
+	} else {
+		if r.wanted == queue.None {
+			t.recalls++
+			t.cohort(r)
+		}
+		r.wanted, r.by = c.Wanted, c.By
+	}
+	t.tellRecall(r, c.Wanted, c.By)
+	t.touch(r)
+}
+
+// cohort begins the time in which requests here may still be granted.
+func (t *Table) cohort(r *resource) {
+	r.recalled, r.budget, r.capped = t.now, int32(t.cfg.CohortN), t.cfg.CohortN == 0 && r.grants > 0
+}
+
+// spent counts a grant past a recall.
+func (t *Table) spent(r *resource, mode queue.Mode) {
+	r.grants++
+	if r.wanted == queue.None || r.capped || queue.Compatible(mode, r.wanted) {
+		return
+	}
+	if r.budget--; r.budget <= 0 {
+		r.capped = true
+		r.q.SetCeiling(t.ceiling(r)) // lowered: grants nothing
+	}
+}
+
+func (t *Table) recallCancelled(c state.Change) {
+	r := t.res[c.Ino]
+	if r == nil {
+		return
+	}
+	if c.Try {
+		r.tries = nil
+	} else {
+		t.unrecall(r)
+	}
+	t.touch(r)
+}
+
+// setEphemeral: the attribute of a directory changed.
+func (t *Table) setEphemeral(ino uint64) {
+	r := t.res[ino]
+	if r == nil {
+		return
+	}
+	r.ephemeral = t.cfg.Tree.Ephemeral(ino)
+	for c := r.child; c != nil; c = c.sibNext {
+		t.touch(c)
+	}
+	t.run()
+}

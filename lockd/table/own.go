@@ -1,0 +1,311 @@
+package table
+
+import (
+	"slices"
+
+	"github.com/lockfs/lockfs/lockd/queue"
+)
+
+// Rivals returns the locks whose owner matters to a request of l for mode (a
+// conversion if l is held): at the first resource of its path where somebody
+// here holds it up, all who have or await it, and those below it. None if
+// nobody here does. The caller finds out which are of l's owner and hands those
+// to Request, Convert or SetOwn.
+func (t *Table) Rivals(l *Lock, mode queue.Mode) []*Lock {
+	r := l.res
+	if r == nil {
+		if r = t.lookup(l.Ino); r == nil {
+			return nil
+		}
+	}
+	probe := *l
+	probe.res, probe.Wanted, probe.conv = r, mode, l.Mode != queue.None
+	if l.at != nil {
+		return t.rivalsAt(l, l.at)
+	}
+	for _, s := range t.route(&probe) {
+		req := queue.Request[*Lock]{Holder: l, Mode: probe.needs(s), Shared: s != r}
+		for b := range s.q.BlockersOf(req, probe.conv && s == r) {
+			if !b.Ceiling {
+				return t.rivalsAt(l, s)
+			}
+		}
+	}
+	return nil
+}
+
+func (t *Table) rivalsAt(l *Lock, r *resource) (rivals []*Lock) {
+	for e := range r.q.All() {
+		if e.Holder != l {
+			rivals = append(rivals, e.Holder)
+		}
+	}
+	if r.q.Shared(queue.CR)+r.q.Shared(queue.CW) == 0 {
+		return rivals
+	}
+	for o := range t.under(r) {
+		if o != l && (o.at != r) && o.intentAt(r) != [2]uint32{} {
+			rivals = append(rivals, o)
+		}
+	}
+	return rivals
+}
+
+// under calls yield for every lock of the resources strictly below r.
+func (t *Table) under(r *resource) func(yield func(*Lock) bool) {
+	return func(yield func(*Lock) bool) { walkUnder(r, yield) }
+}
+
+func walkUnder(r *resource, yield func(*Lock) bool) bool {
+	for c := r.child; c != nil; c = c.sibNext {
+		for e := range c.q.All() {
+			if e.Holder.res == c && !yield(e.Holder) {
+				return false
+			}
+		}
+		// A request that waits further up is found there, among the waiting.
+		if !walkUnder(c, yield) {
+			return false
+		}
+	}
+	return true
+}
+
+// intentAt returns the intents, CR and CW, that o has at r, an ancestor of its
+// resource.
+func (o *Lock) intentAt(r *resource) (n [2]uint32) {
+	if o.res == nil || !o.res.below(r) {
+		return n
+	}
+	if m := o.Mode.Intent(); m != queue.None {
+		n[intentIndex(m)]++
+	}
+	if m := o.Wanted.Intent(); m != queue.None && o.at != nil && o.at != r && o.at.below(r) && !o.Mode.Intent().Covers(m) {
+		n[intentIndex(m)]++ // passed r already
+	}
+	return n
+}
+
+// SetOwn says which locks are of the same owner as l, which waits.
+func (t *Table) SetOwn(l *Lock, own []*Lock) {
+	if l.at == nil {
+		return
+	}
+	t.setOwn(l, own)
+	t.reconsider(l)
+	if l.at != nil {
+		t.deadlock(l, l.at)
+	}
+	t.run()
+}
+
+// setOwn replaces l's list of own locks, without a look at the queues.
+func (t *Table) setOwn(l *Lock, own []*Lock) {
+	for _, o := range l.own {
+		o.refs--
+	}
+	l.own = l.own[:0]
+	for _, o := range own {
+		if o != l && o.res != nil && !slices.Contains(l.own, o) {
+			o.refs++
+			l.own = append(l.own, o)
+		}
+	}
+	if len(l.own) == 0 {
+		l.own = nil
+	}
+}
+
+// reconsider lets l pass where it waits if its own locks permit it, or puts it
+// where they place it.
+func (t *Table) reconsider(l *Lock) {
+	r := l.at
+	own, shared := t.exempt(l, r)
+	if r == l.res && l.conv || !t.stands(l, r, own, shared) {
+		t.follow(r, r.q.SetOwn(l, own, shared))
+		return
+	}
+	// Its owner has something here: it counts as a conversion of that, ahead of new requests.
+	grants, _ := r.q.Cancel(l)
+	t.follow(r, grants)
+	if t.enter(l, r) {
+		t.follow(r, []queue.Grant[*Lock]{{Holder: l}})
+	}
+}
+
+// stands reports whether l's owner has something at r.
+func (t *Table) stands(l *Lock, r *resource, own []*Lock, shared [2]uint32) bool {
+	return shared != [2]uint32{} || slices.ContainsFunc(own, func(o *Lock) bool { return o.res == r && o.Mode >= queue.CR })
+}
+
+// exempt returns what does not hold l up at r: of its owner, the locks on an
+// ancestor, and the intents of locks below r. (Its owner's other locks of
+// the same resource do hold it up.)
+func (t *Table) exempt(l *Lock, r *resource) (own []*Lock, shared [2]uint32) {
+	if l.conv {
+		shared = l.intentAt(r)
+	}
+	for _, o := range l.own {
+		if o.res == nil || o.res == l.res && r == l.res {
+			continue
+		}
+		if o.res == r || o.at == r {
+			own = append(own, o)
+		}
+		n := o.intentAt(r)
+		shared[0] += n[0]
+		shared[1] += n[1]
+	}
+	return own, shared
+}
+
+// reuses reports whether l's owner has an intent or a lock at r that covers the
+// intent mode.
+func (t *Table) reuses(l *Lock, r *resource, mode queue.Mode) bool {
+	for _, o := range l.own {
+		if o.res == r && o.Mode.Covers(mode) {
+			return true
+		}
+		n := o.intentAt(r)
+		if n[intentIndex(queue.CW)] > 0 || mode == queue.CR && n[intentIndex(queue.CR)] > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// ownChanged looks again at those who wait and count o among their own.
+func (t *Table) ownChanged(o *Lock) {
+	for l := t.waitFirst; l != nil; l = l.next {
+		if slices.Contains(l.own, o) && l.at.q.Waiting(l) != queue.None {
+			own, shared := t.exempt(l, l.at)
+			t.follow(l.at, l.at.q.SetOwn(l, own, shared))
+		}
+	}
+}
+
+// disown takes o, which is gone, from all lists.
+func (t *Table) disown(o *Lock) {
+	for l := t.waitFirst; l != nil && o.refs > 0; l = l.next {
+		if i := slices.Index(l.own, o); i >= 0 {
+			l.own = slices.Delete(l.own, i, i+1)
+			o.refs--
+			if l.at.q.Waiting(l) != queue.None {
+				own, shared := t.exempt(l, l.at)
+				t.follow(l.at, l.at.q.SetOwn(l, own, shared))
+			}
+		}
+	}
+}
+
+// deadlock tells if what l waits for at r can never come.
+func (t *Table) deadlock(l *Lock, r *resource) {
+	if l.Flags&queue.NoDlckWt != 0 {
+		return
+	}
+	for b := range r.q.Blockers(l) {
+		if !b.Ceiling && !b.Shared && !b.Waiting && b.Holder.Flags&queue.NoDlckBlk == 0 && slices.Contains(l.own, b.Holder) {
+			t.emit(Event{Kind: Deadlock, Lock: l, Ino: r.ino, Cycle: []*Lock{l, b.Holder}})
+			return
+		}
+	}
+	if cycle := r.q.Cycle(l); cycle != nil {
+		t.emit(Event{Kind: Deadlock, Lock: l, Ino: r.ino, Cycle: cycle})
+	}
+}
+
+// tell tells those who hold l up at r.
+func (t *Table) tell(l *Lock, r *resource) {
+	if l.Flags&queue.NoBAST != 0 {
+		return
+	}
+	mode := l.needs(r)
+	for b := range r.q.Blockers(l) {
+		switch {
+		case b.Shared:
+			for o := range t.under(r) {
+				if n := o.intentAt(r); n[intentIndex(b.Mode)] > 0 && !slices.Contains(l.own, o) {
+					t.emit(Event{Kind: Blocking, Lock: o, Mode: mode, By: l, Ino: r.ino})
+				}
+			}
+		case !b.Ceiling && !b.Waiting:
+			t.emit(Event{Kind: Blocking, Lock: b.Holder, Mode: mode, By: l, Ino: r.ino})
+		}
+	}
+}
+
+// tellRecall tells those who hold up a request of another host.
+func (t *Table) tellRecall(r *resource, wanted queue.Mode, by uint64) {
+	for e := range r.q.All() {
+		if e.Mode != queue.None && !queue.Compatible(e.Mode, wanted) {
+			t.emit(Event{Kind: Blocking, Lock: e.Holder, Mode: wanted, BySession: by, Ino: r.ino})
+		}
+	}
+	for i := range 2 {
+		m := queue.CR + queue.Mode(i)
+		if r.q.Shared(m) == 0 || queue.Compatible(m, wanted) {
+			continue
+		}
+		for o := range t.under(r) {
+			if o.intentAt(r)[i] > 0 {
+				t.emit(Event{Kind: Blocking, Lock: o, Mode: wanted, BySession: by, Ino: r.ino})
+			}
+		}
+	}
+}
+
+// blocks tells a lock that was just granted whom it holds up: the first who waits.
+func (t *Table) blocks(l *Lock) {
+	if w := l.res; w.wanted != queue.None && !queue.Compatible(l.Mode, w.wanted) {
+		t.emit(Event{Kind: Blocking, Lock: l, Mode: w.wanted, BySession: w.by, Ino: w.ino})
+	}
+	if l.res.q.Waiters() > 0 {
+		for _, w := range l.res.q.Blocked(l) {
+			if w.Flags&queue.NoBAST == 0 {
+				t.emit(Event{Kind: Blocking, Lock: l, Mode: w.needs(l.res), By: w, Ino: l.res.ino})
+				break
+			}
+		}
+	}
+	intent := l.Mode.Intent()
+	if intent == queue.None {
+		return
+	}
+	for a := l.res.parent; a != nil; a = a.parent {
+		if a.wanted != queue.None && !queue.Compatible(intent, a.wanted) {
+			t.emit(Event{Kind: Blocking, Lock: l, Mode: a.wanted, BySession: a.by, Ino: a.ino})
+		}
+		if a.q.Waiters() == 0 {
+			continue
+		}
+		for _, w := range a.q.BlockedShared(intent) {
+			if w.Flags&queue.NoBAST == 0 {
+				t.emit(Event{Kind: Blocking, Lock: l, Mode: w.needs(a), By: w, Ino: a.ino})
+				break
+			}
+		}
+	}
+}
+
+// Blocks returns the join of the modes that others wait for because of l, here
+// or on other hosts, and None if nobody does.
+func (t *Table) Blocks(l *Lock) (wanted queue.Mode) {
+	if l.res == nil || l.Mode == queue.None {
+		return queue.None
+	}
+	see := func(r *resource, m queue.Mode, waiting []*Lock) {
+		if r.wanted != queue.None && !queue.Compatible(m, r.wanted) {
+			wanted = queue.Join(wanted, r.wanted)
+		}
+		for _, w := range waiting {
+			wanted = queue.Join(wanted, w.needs(r))
+		}
+	}
+	see(l.res, l.Mode, l.res.q.Blocked(l))
+	if intent := l.Mode.Intent(); intent != queue.None {
+		for a := l.res.parent; a != nil; a = a.parent {
+			see(a, intent, a.q.BlockedShared(intent))
+		}
+	}
+	return wanted
+}

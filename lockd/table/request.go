@@ -1,0 +1,398 @@
+package table
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/lockfs/lockfs/lockd/queue"
+)
+
+// passed is a lock that a queue let pass at r: it goes on down its path.
+type passed struct {
+	l *Lock
+	r *resource
+}
+
+// Request asks for a new lock, which may have to wait. own are locks of the same
+// owner (see [Table.Rivals]). The answer is an event, Granted or Refused, in the
+// next Take or a later one. With NoQueue or Try in flags it waits only
+// for what other hosts merely cache, at most Config.TryFor.
+func (t *Table) Request(l *Lock, mode queue.Mode, flags queue.Flags, own []*Lock) {
+	if l.res != nil {
+		panic(fmt.Sprintf("table: request of inode %d: the lock is in use", l.Ino))
+	}
+	var r *resource
+	if t.locks >= t.cfg.MaxLocks || t.waits >= t.cfg.MaxWaiters {
+		t.emit(Event{Kind: Refused, Lock: l, Reason: NoLocks})
+		return
+	}
+	if r = t.lookup(l.Ino); r == nil {
+		t.emit(Event{Kind: Refused, Lock: l, Reason: NotFound})
+		return
+	}
+	t.enterLock(l, r)
+	l.Since = t.now
+	t.begin(l, mode, flags, own, false)
+	t.run()
+}
+
+// Convert changes the mode of a lock that is held and does not wait. A mode
+// that the present one covers is given at once. Else it keeps what it has while it
+// waits. The answer is an event.
+func (t *Table) Convert(l *Lock, mode queue.Mode, flags queue.Flags, own []*Lock) {
+	t.convertible(l)
+	switch {
+	case t.lowered(l, mode):
+		l.Flags = flags
+		t.emit(Event{Kind: Granted, Lock: l, Mode: mode, Token: l.Token, Converted: true})
+	case t.waits >= t.cfg.MaxWaiters:
+		t.emit(Event{Kind: Refused, Lock: l, Reason: NoLocks})
+	default:
+		t.begin(l, mode, flags, own, true)
+	}
+	t.run()
+}
+
+// TryConvert converts a lock here and now or changes nothing and returns false.
+// It emits no event but Blocking.
+func (t *Table) TryConvert(l *Lock, mode queue.Mode, flags queue.Flags) bool {
+	t.convertible(l)
+	if t.lowered(l, mode) {
+		l.Flags = flags
+		t.run()
+		return true
+	}
+	r, old, intent := l.res, l.Mode.Intent(), mode.Intent()
+	climb := intent != queue.None && !old.Covers(intent)
+	if t.frozen || climb && !t.tryIntents(l, r, intent) {
+		return false
+	}
+	req := queue.Request[*Lock]{Holder: l, Mode: mode, Flags: queue.NoQueue | flags&queue.QueCvt}
+	out, _, grants := r.q.Convert(req)
+	t.follow(r, grants)
+	if out != queue.Granted {
+		if climb {
+			t.undoIntents(r, nil, intent)
+		}
+		return false
+	}
+	l.Flags = flags
+	t.swapIntents(l, mode, climb)
+	t.holds(l, mode)
+	t.spent(r, mode)
+	t.blocks(l)
+	t.run()
+	return true
+}
+
+func (t *Table) convertible(l *Lock) {
+	if l.res == nil || l.Mode == queue.None || l.at != nil {
+		panic(fmt.Sprintf("table: conversion of inode %d: the lock is not held, or waits", l.Ino))
+	}
+}
+
+// lowered does a down-conversion and reports whether it was one.
+func (t *Table) lowered(l *Lock, mode queue.Mode) bool {
+	if !l.Mode.Covers(mode) || mode == queue.None {
+		return false
+	}
+	r := l.res
+	t.swapIntents(l, mode, false)
+	t.holds(l, mode)
+	t.follow(r, r.q.Lower(l, mode))
+	t.let(r)
+	return true
+}
+
+// swapIntents replaces the intents of l's present mode by those of mode; taken
+// says that the latter were taken already.
+func (t *Table) swapIntents(l *Lock, mode queue.Mode, taken bool) {
+	old, now := l.Mode.Intent(), mode.Intent()
+	if old == now {
+		return
+	}
+	for a := l.res.parent; a != nil; a = a.parent {
+		if now != queue.None && !taken {
+			a.q.AddShared(now)
+		}
+		if old != queue.None {
+			t.follow(a, a.q.ReleaseShared(old))
+			t.let(a)
+		}
+	}
+}
+
+// Cancel withdraws what waits: a request is gone, a conversion keeps what it
+// had. It reports whether the lock has something granted; so a request that was
+// granted at that very moment shows as true, and nothing is withdrawn.
+func (t *Table) Cancel(l *Lock) (granted bool) {
+	if l.at != nil {
+		t.withdraw(l)
+		if l.Mode == queue.None {
+			t.quit(l)
+		}
+		t.run()
+	}
+	return l.Mode != queue.None
+}
+
+// quit takes a lock that has nothing out of the table.
+func (t *Table) quit(l *Lock) {
+	r := l.res
+	t.leave(l)
+	if l.refs > 0 {
+		t.disown(l)
+	}
+	t.touch(r)
+}
+
+// begin starts a request or conversion.
+func (t *Table) begin(l *Lock, mode queue.Mode, flags queue.Flags, own []*Lock, conv bool) {
+	t.rank++
+	l.rank, l.Wanted, l.Flags, l.conv = t.rank, mode, flags, conv
+	if l.try = flags&(queue.NoQueue|queue.Try) != 0; l.try {
+		l.tryEnd = t.now + int64(t.cfg.TryFor)
+	}
+	t.setOwn(l, own)
+	t.advance(l, nil)
+}
+
+// route returns the resources at which a request has to pass, in order: the
+// ancestors, if it needs an intent there that the lock has not yet, then its own.
+// The slice is scratch.
+func (t *Table) route(l *Lock) []*resource {
+	path := t.path[:0]
+	intent := l.Wanted.Intent()
+	if intent != queue.None && !l.Mode.Intent().Covers(intent) {
+		for a := l.res.parent; a != nil; a = a.parent {
+			path = append(path, a)
+		}
+		slices.Reverse(path)
+	}
+	path = append(path, l.res)
+	t.path = path
+	return path
+}
+
+// needs returns the mode that l asks for at r.
+func (l *Lock) needs(r *resource) queue.Mode {
+	if r == l.res {
+		return l.Wanted
+	}
+	return l.Wanted.Intent()
+}
+
+// advance takes a request on from the resource that let it pass (nil: from the
+// start) to where it has to wait, or to its grant.
+func (t *Table) advance(l *Lock, from *resource) {
+	path := t.route(l)
+	i := 0
+	if from != nil {
+		i = slices.Index(path, from) + 1
+		t.spent(from, l.needs(from))
+	}
+	for ; i < len(path); i++ {
+		if !t.enter(l, path[i]) {
+			t.wait(l, path[i], from != nil)
+			return
+		}
+		if l.refs > 0 {
+			t.ownChanged(l)
+		}
+		t.spent(path[i], l.needs(path[i]))
+	}
+	t.grant(l)
+}
+
+// enter asks the queue of one resource on l's path and reports whether l may
+// go on.
+func (t *Table) enter(l *Lock, r *resource) bool {
+	t.unidle(r)
+	mode := l.needs(r)
+	req := queue.Request[*Lock]{Holder: l, Mode: mode, Flags: l.Flags & (queue.QueCvt | queue.HeadQue)}
+	req.Own, req.OwnShared = t.exempt(l, r)
+	if r != l.res {
+		req.Shared, req.Flags = true, 0
+		if !t.frozen && r.pins == 0 && t.reuses(l, r, mode) {
+			r.q.AddShared(mode)
+			return true
+		}
+	} else if l.conv {
+		out, _, grants := r.q.Convert(req)
+		t.follow(r, grants)
+		return out == queue.Granted
+	}
+	out, _ := r.q.Request(req)
+	return out == queue.Granted
+}
+
+// wait notes that l has to wait at r. later says that it had waited before.
+func (t *Table) wait(l *Lock, r *resource, later bool) {
+	if l.at == nil {
+		t.enlist(l)
+	}
+	l.at = r
+	t.touch(r)
+	hard := t.hardBlocked(l, r)
+	if hard && l.try {
+		t.refuse(l, Busy)
+		return
+	}
+	if !hard {
+		return
+	}
+	if later {
+		t.emit(Event{Kind: Waiting, Lock: l, Ino: r.ino})
+	}
+	t.tell(l, r)
+	t.deadlock(l, r)
+}
+
+// hardBlocked reports whether more than the host lock holds l up at r: somebody
+// who has it here, or one who waits ahead and is not about to pass as well.
+func (t *Table) hardBlocked(l *Lock, r *resource) bool {
+	mode := l.needs(r)
+	for b := range r.q.Blockers(l) {
+		switch {
+		case b.Ceiling:
+		case !b.Waiting, !queue.Compatible(b.Mode, mode), t.heldUp(b.Holder, r):
+			return true
+		}
+	}
+	return false
+}
+
+// heldUp reports whether a waiter is held up by somebody who has the resource.
+func (t *Table) heldUp(l *Lock, r *resource) bool {
+	for b := range r.q.Blockers(l) {
+		if !b.Ceiling && !b.Waiting {
+			return true
+		}
+	}
+	return false
+}
+
+// grant ends a request: it passed everywhere.
+func (t *Table) grant(l *Lock) {
+	mode, conv := l.Wanted, l.conv
+	if l.at != nil {
+		t.delist(l)
+		l.at = nil
+	}
+	if conv {
+		t.swapIntents(l, mode, !l.Mode.Intent().Covers(mode.Intent()))
+	}
+	l.Wanted, l.conv, l.try = queue.None, false, false
+	t.holds(l, mode)
+	t.setOwn(l, nil)
+	t.emit(Event{Kind: Granted, Lock: l, Mode: mode, Token: l.Token, Converted: conv})
+	t.blocks(l)
+}
+
+// withdraw takes back what waits: its place and the intents it passed already.
+func (t *Table) withdraw(l *Lock) {
+	at := l.at
+	t.delist(l)
+	l.at = nil
+	path := slices.Clone(t.route(l))
+	i := slices.Index(path, at)
+	intent := l.Wanted.Intent()
+	l.Wanted, l.conv, l.try = queue.None, false, false
+	t.setOwn(l, nil)
+	if l.refs > 0 {
+		t.ownChanged(l)
+	}
+	grants, was := at.q.Cancel(l)
+	if !was {
+		panic(fmt.Sprintf("table: inode %d: a request to withdraw does not wait at %d", l.Ino, at.ino))
+	}
+	t.follow(at, grants)
+	for _, r := range path[i:] {
+		if r.asker == l {
+			r.asker = nil
+		}
+		t.touch(r)
+	}
+	for _, a := range path[:i] {
+		t.follow(a, a.q.ReleaseShared(intent))
+		t.touch(a)
+	}
+}
+
+// refuse withdraws what waits and says why.
+func (t *Table) refuse(l *Lock, why Reason) {
+	t.withdraw(l)
+	if l.Mode == queue.None {
+		t.quit(l)
+	}
+	t.emit(Event{Kind: Refused, Lock: l, Mode: l.Mode, Reason: why})
+}
+
+// enlist puts l at the end of the list of waiting locks.
+func (t *Table) enlist(l *Lock) {
+	l.prev, l.next = t.waitLast, nil
+	if t.waitLast != nil {
+		t.waitLast.next = l
+	} else {
+		t.waitFirst = l
+	}
+	t.waitLast = l
+	t.waits++
+}
+
+func (t *Table) delist(l *Lock) {
+	if l.prev != nil {
+		l.prev.next = l.next
+	} else {
+		t.waitFirst = l.next
+	}
+	if l.next != nil {
+		l.next.prev = l.prev
+	} else {
+		t.waitLast = l.prev
+	}
+	l.prev, l.next = nil, nil
+	t.waits--
+}
+
+// follow notes those whom a queue let pass.
+func (t *Table) follow(r *resource, grants []queue.Grant[*Lock]) {
+	for _, g := range grants {
+		t.work = append(t.work, passed{g.Holder, r})
+	}
+}
+
+// touch notes that a resource is to be looked after.
+func (t *Table) touch(r *resource) {
+	if !r.dirty {
+		r.dirty = true
+		t.dirty = append(t.dirty, r)
+	}
+}
+
+// run follows up all that the last input led to: first the grants, in order,
+// then the resources.
+func (t *Table) run() {
+	for w, d := 0, 0; ; {
+		switch {
+		case w < len(t.work):
+			p := t.work[w]
+			w++
+			t.advance(p.l, p.r)
+		case d < len(t.dirty):
+			r := t.dirty[d]
+			d++
+			r.dirty = false
+			if !r.gone {
+				t.settle(r)
+			}
+		default:
+			clear(t.work)
+			clear(t.dirty)
+			t.work, t.dirty = t.work[:0], t.dirty[:0]
+			return
+		}
+	}
+}
+
+func (t *Table) emit(e Event) { t.out.Events = append(t.out.Events, e) }

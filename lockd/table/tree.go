@@ -1,0 +1,192 @@
+package table
+
+import (
+	"github.com/lockfs/lockfs/lockd/queue"
+	"github.com/lockfs/lockfs/lockd/state"
+)
+
+// Pin keeps a resource and all below it as it is while a removal or renaming is
+// under way. It fails if anything there is held or awaited here. While it is
+// pinned requests queue.
+func (t *Table) Pin(ino uint64) bool {
+	r := t.lookup(ino)
+	if r == nil {
+		return true // gone: the state will say so
+	}
+	if t.inUse(r) {
+		t.touch(r)
+		t.run()
+		return false
+	}
+	r.pins++
+	t.pins++
+	t.refreshUnder(r)
+	t.run()
+	return true
+}
+
+// Unpin ends a Pin. What queued goes on.
+func (t *Table) Unpin(ino uint64) {
+	r := t.res[ino]
+	if r == nil || r.pins == 0 {
+		return
+	}
+	r.pins--
+	t.pins--
+	t.refreshUnder(r)
+	t.run()
+}
+
+// inUse reports whether anything at r or below is held or awaited here.
+func (t *Table) inUse(r *resource) bool {
+	if !r.q.Empty() {
+		return true
+	}
+	for c := r.child; c != nil; c = c.sibNext {
+		if t.inUse(c) {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *Table) refreshUnder(r *resource) {
+	t.touch(r)
+	if t.pins > 0 {
+		r.q.SetCeiling(t.ceiling(r)) // at once: Try looks at nothing else. Nothing waits, so it grants nothing
+	}
+	for c := r.child; c != nil; c = c.sibNext {
+		t.refreshUnder(c)
+	}
+}
+
+// removed: a node is gone from the tree, or lives on without a name.
+func (t *Table) removed(c state.Change) {
+	r := t.res[c.Ino]
+	if r == nil {
+		return
+	}
+	if c.Orphan {
+		t.orphan(r)
+		t.run()
+		return
+	}
+	var here []*Lock
+	for e := range r.q.All() {
+		if e.Holder.res == r {
+			here = append(here, e.Holder)
+		}
+	}
+	for l := t.waitFirst; l != nil; l = l.next {
+		if l.res == r && l.at != r {
+			here = append(here, l)
+		}
+	}
+	for _, l := range here {
+		if l.Mode == queue.None {
+			t.refuse(l, NotFound)
+			continue
+		}
+		t.drop(l)
+		t.emit(Event{Kind: Lost, Lock: l})
+	}
+	t.run()
+	if r.gone {
+		return
+	}
+	t.pins -= int(r.pins)
+	p := r.parent
+	t.forget(r)
+	if p != nil {
+		t.touch(p)
+		t.run()
+	}
+}
+
+// orphan takes a file out of the hierarchy: its locks give up their intents.
+func (t *Table) orphan(r *resource) {
+	up := r.parent
+	if up == nil {
+		return
+	}
+	var waiting []*Lock
+	for l := t.waitFirst; l != nil; l = l.next {
+		if l.res == r {
+			waiting = append(waiting, l)
+		}
+	}
+	t.detach(r, waiting, nil)
+	t.touch(up)
+}
+
+// moved: a node has a new name, perhaps in another directory. (In the same
+// directory nothing changes for its locks.)
+func (t *Table) moved(c state.Change) {
+	r := t.res[c.Ino]
+	if r == nil || c.Parent == c.NewParent {
+		return
+	}
+	up := r.parent
+	p := t.lookup(c.NewParent)
+	var waiting []*Lock
+	for l := t.waitFirst; l != nil; l = l.next {
+		if l.res == r || l.res.below(r) {
+			waiting = append(waiting, l)
+		}
+	}
+	t.detach(r, waiting, p)
+	if up != nil {
+		t.touch(up)
+	}
+	t.run()
+}
+
+// detach moves r with all below to another parent (nil: none). What waits starts
+// anew on its new path; what is held takes its intents along.
+func (t *Table) detach(r *resource, waiting []*Lock, to *resource) {
+	type request struct {
+		mode  queue.Mode
+		flags queue.Flags
+		conv  bool
+		own   []*Lock
+	}
+	var again []request
+	for _, l := range waiting {
+		again = append(again, request{l.Wanted, l.Flags, l.conv, append([]*Lock(nil), l.own...)})
+		t.withdraw(l)
+	}
+	var held []*Lock
+	for e := range r.q.All() {
+		held = append(held, e.Holder)
+	}
+	for l := range t.under(r) {
+		held = append(held, l)
+	}
+	old := r.parent
+	r.unlink()
+	if to != nil {
+		r.link(to)
+	}
+	for _, l := range held {
+		intent := l.Mode.Intent()
+		if intent == queue.None {
+			continue
+		}
+		for a := to; a != nil; a = a.parent {
+			a.q.AddShared(intent)
+			t.unidle(a)
+		}
+		for a := old; a != nil; a = a.parent {
+			t.follow(a, a.q.ReleaseShared(intent))
+			t.let(a)
+		}
+	}
+	for i, l := range waiting {
+		t.begin(l, again[i].mode, again[i].flags, again[i].own, again[i].conv)
+	}
+}
+
+// drop takes a granted lock out of the table without a word.
+func (t *Table) drop(l *Lock) {
+	t.release(l)
+}
