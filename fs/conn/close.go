@@ -1,8 +1,12 @@
 package conn
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // Unmount takes the mount point away, lazily: who has something open there keeps it, and the loop serves it until the
@@ -17,10 +21,22 @@ func (c *Conn) Unmount() error {
 	return nil
 }
 
-// Abort ends the connection by force, from outside: all requests fail with ECONNABORTED, and Serve returns. It needs
-// fusectl mounted on /sys/fs/fuse/connections and the rights for it. Loop.Close needs neither.
+// Abort ends the connection by force, from outside: all requests fail with ECONNABORTED, and Serve returns. It works
+// through fusectl, or where that is not mounted through umount(2)'s MNT_FORCE, and needs the rights for it. Loop.Close
+// needs neither; Abort is for a loop that hangs.
 func (c *Conn) Abort() error {
-	return os.WriteFile(fmt.Sprintf("/sys/fs/fuse/connections/%d/abort", c.number), []byte("1"), 0)
+	err := os.WriteFile(fmt.Sprintf("/sys/fs/fuse/connections/%d/abort", c.number), []byte("1"), 0)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if p, err := look(c.mountPoint); err != nil || p.mountID != c.mountID {
+		return fmt.Errorf("abort %s: it is not mounted there any more, and fusectl is not mounted: %w", c.mountPoint, unix.ENOENT)
+	}
+	err = unix.Unmount(c.mountPoint, unix.MNT_FORCE|unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	if err != nil {
+		return fmt.Errorf("abort %s: %w", c.mountPoint, err)
+	}
+	return nil
 }
 
 // Close unmounts and ends the connection, whatever is still open there, and returns when Serve has. Handlers that wait

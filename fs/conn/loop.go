@@ -43,8 +43,9 @@ type Loop struct {
 	done       chan struct{}  // closed when Serve is over
 	settings   atomic.Pointer[Settings]
 	serving    atomic.Bool
-	closing    atomic.Bool // the reader stops at the next NOTIFY_REPLY
-	err        error       // what ended the reading; belongs to the role
+	closing    atomic.Bool   // the reader stops at the next NOTIFY_REPLY
+	retried    atomic.Uint64 // INTERRUPTs answered EAGAIN
+	err        error         // what ended the reading; belongs to the role
 
 	mu     sync.Mutex
 	parked map[uint64]*frame // by unique

@@ -107,7 +107,7 @@ func (n *Notifier) Poll(kh uint64) {
 	}
 	n.polled[kh] = struct{}{}
 	n.polls = append(n.polls, kh)
-	signal(n.pollWork)
+	prod(n.pollWork)
 }
 
 // Settled reports whether every invalidation up to index has been written. It is one atomic load.
@@ -168,7 +168,7 @@ func (n *Notifier) add(v *invalidation) {
 		n.lowest = min(n.lowest, v.index)
 		n.low.Store(min(n.low.Load(), v.index))
 	}
-	signal(n.work)
+	prod(n.work)
 }
 
 // join makes v, which is not written yet, do for w as well.
@@ -305,7 +305,7 @@ func (n *Notifier) end() {
 	n.done.Wait()
 }
 
-func signal(c chan struct{}) {
+func prod(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:

@@ -105,6 +105,7 @@ const interruptPause = 200 * time.Microsecond
 // retryInterrupt answers EAGAIN, in a moment, to an INTERRUPT whose target has no cancel channel, or no longer: most
 // often its handler has just returned and the reply is about to be written.
 func (l *Loop) retryInterrupt(unique uint64) {
+	l.retried.Add(1)
 	l.goroutines.Add(1)
 	time.AfterFunc(interruptPause, func() {
 		defer l.goroutines.Done()
