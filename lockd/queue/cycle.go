@@ -35,15 +35,13 @@ func (q *Queue[H]) Cycle(h H) []H {
 }
 
 // cyclic returns how many of the line, from its start, can be part of a cycle.
-// Unless somebody in the wait queue keeps something (by its Own), that queue
+// Unless somebody in the wait queue keeps something (its owner's), that queue
 // cannot: nobody in the conversion queue waits for it.
 func (q *Queue[H]) cyclic() int {
 	line := q.waiters()
-	if q.passers > 0 {
-		for i := int(q.nconv); i < len(line); i++ {
-			if len(line[i].own) > 0 || line[i].ownShared != [2]uint32{} {
-				return len(line)
-			}
+	for i := int(q.nconv); i < len(line); i++ {
+		if len(line[i].own) > 0 || line[i].ownShared != [2]uint32{} {
+			return len(line)
 		}
 	}
 	return int(q.nconv)

@@ -1,8 +1,10 @@
 package queue
 
 import (
+	"flag"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"testing"
 
@@ -272,6 +274,19 @@ type pair struct {
 	owners  bool // requests name own entries
 }
 
+// TestMain asks for more than rapid's 100 runs unless the command line says.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	set := map[string]bool{}
+	flag.Visit(func(f *flag.Flag) { set[f.Name] = true })
+	for name, value := range map[string]string{"rapid.checks": "1500", "rapid.steps": "60"} {
+		if !set[name] {
+			flag.Set(name, value)
+		}
+	}
+	os.Exit(m.Run())
+}
+
 func TestQueueAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		ceiling := rapid.SampledFrom([]Mode{None, PR, PW, EX, EX, EX, EX}).Draw(t, "ceiling")
@@ -280,6 +295,7 @@ func TestQueueAgainstModel(t *testing.T) {
 			holders: rapid.SampledFrom([]int{3, 5, 8, 40}).Draw(t, "holders"),
 			owners:  rapid.Bool().Draw(t, "owners"),
 		}
+		p.fill()
 		t.Repeat(map[string]func(*rapid.T){
 			"":        p.check,
 			"request": p.request,
@@ -295,6 +311,15 @@ func TestQueueAgainstModel(t *testing.T) {
 			"copy":    p.copy,
 		})
 	})
+}
+
+// fill gives a crowd its first locks, so that they are indexed.
+func (p *pair) fill() {
+	for h := 1; h < p.holders-10; h++ {
+		a := ask{Request: Request[int]{Holder: h, Mode: CR, Flags: NoQueue}}
+		p.m.ask(a)
+		p.q.TryGrant(a.Request)
+	}
 }
 
 func (p *pair) holder(t *rapid.T) int { return rapid.IntRange(1, p.holders).Draw(t, "holder") }

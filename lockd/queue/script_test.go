@@ -9,7 +9,7 @@ import (
 	"github.com/cockroachdb/datadriven"
 )
 
-// TestScripts runs the golden scripts in testdata, one file a rule. A block is
+// TestScripts runs the golden scripts in testdata/rules, one file a rule. A block is
 //
 //	run [ceiling=MODE]     a new queue with that ceiling, EX if none is named
 //	request HOLDER MODE [FLAG…] [shared] [own=H,H…] [intents=CR,CW]
@@ -27,7 +27,7 @@ import (
 // A block `more` goes on with the queue of the block before. Check runs after
 // every line.
 func TestScripts(t *testing.T) {
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+	datadriven.Walk(t, "testdata/rules", func(t *testing.T, path string) {
 		var s script
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			switch d.Cmd {
