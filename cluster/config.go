@@ -1,0 +1,97 @@
+package cluster
+
+import (
+	"log/slog"
+	"os"
+	"time"
+)
+
+// Config says how a host takes part in its cluster. Its zero value, but for Dir, is a cluster of one on loopback.
+type Config struct {
+	// Dir is the data directory. It is made if it is missing.
+	Dir string
+	// Name is the host's name in the cluster. Empty: the one it had, at first the machine's.
+	Name string
+	// Bind is the TCP address to listen on. Empty: DefaultBind.
+	Bind string
+	// Advertise is the address that other hosts reach Bind under. Empty: the same.
+	Advertise string
+	// SessionTTL is how long a host's session lasts without renewal; the same on all hosts. 0: 10 s.
+	SessionTTL time.Duration
+	// OpTimeout is how long a proposal waits for a leader before it fails with ErrNoLeader. 0: 5 s.
+	OpTimeout time.Duration
+	// Logger gets what is worth telling. nil: slog.Default().
+	Logger *slog.Logger
+
+	limits logLimits                  // zero: defaultLogLimits
+	openIn func([]Mount) (Use, error) // nil: OpenIn
+	bootID string                     // empty: BootID
+	fault  func(op, name string) error
+}
+
+// logLimits bound what the log takes of the disk and of a start.
+type logLimits struct {
+	entries       uint64 // a snapshot is taken after so many
+	bytes         int64  // or after so many bytes of them, or the size of the last snapshot if that is more
+	trailing      uint64 // entries kept before a snapshot, for followers that lag
+	trailingBytes int64
+}
+
+var defaultLogLimits = logLimits{entries: 32 << 10, bytes: 16 << 20, trailing: 4096, trailingBytes: 8 << 20}
+
+// The figures of raft. A cluster must have a new leader within 2 s; a leader alone in its cluster waits for nobody.
+const (
+	heartbeatTimeout = 500 * time.Millisecond
+	electionTimeout  = 500 * time.Millisecond
+	leaseTimeout     = 400 * time.Millisecond // when a leader without a quorum steps down
+	commitTimeout    = 50 * time.Millisecond
+	maxAppend        = 128 // entries in one append to the log and one message to a follower
+	cachedEntries    = 256 // for followers that are a little behind
+	transportTimeout = 10 * time.Second
+	transportPool    = 3
+)
+
+// entryOverhead is about what an entry takes in the log beside its data.
+const entryOverhead = 48
+
+// housekeeping is how often the reserve is looked after.
+const housekeeping = 10 * time.Second
+
+func (c Config) withDefaults() Config {
+	if c.Bind == "" {
+		c.Bind = DefaultBind
+	}
+	if c.SessionTTL == 0 {
+		c.SessionTTL = 10 * time.Second
+	}
+	if c.OpTimeout == 0 {
+		c.OpTimeout = 5 * time.Second
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.limits == (logLimits{}) {
+		c.limits = defaultLogLimits
+	}
+	if c.openIn == nil {
+		c.openIn = OpenIn
+	}
+	if c.bootID == "" {
+		c.bootID, _ = BootID()
+	}
+	return c
+}
+
+// name is the host's name: as asked for, else as it was, else the machine's.
+func (c Config) name(was string) string {
+	if c.Name != "" {
+		return c.Name
+	}
+	if was != "" {
+		return was
+	}
+	if name, err := os.Hostname(); err == nil && name != "" {
+		return name
+	}
+	return "localhost"
+}

@@ -1,0 +1,42 @@
+// Package cluster is a host's part in its cluster: the replicated log, on this host's disk and through raft, and what the
+// leader does for everybody. It applies the log to the state (lockd/state) and tells the host (lockd) of every change.
+//
+//	lockd ── Propose, Renew ──► proposer, duty ──► raft ──► journal (raft-wal)      log/*.wal
+//	                                                 │  └──► store (bbolt)           lockfs.db
+//	lockd ◄─ Applied, Restored ── machine ◄──────────┘  └──► snapshots               snapshots/*
+//
+// A [Node] is opened in two steps. [Open] locks the data directory, verifies all that is in it and takes the port: it
+// answers whether this host can run at all, and changes nothing if not. [Node.Start] applies the log and goes on.
+//
+// # What is on disk
+//
+//	lock         flock of the running daemon, and its pid
+//	lockfs.db    who this host is, raft's term and vote, the list of the log's segments, the mounts of the last run
+//	log/         the log's segments, 4 MiB each, and a reserve of two more
+//	snapshots/   the newest snapshot
+//
+// An entry is on disk, with one fsync for all that are appended together, before it is applied or answered. A
+// snapshot is taken after 32,768 entries or 16 MiB of them (or the size of the last snapshot, if that is more), and
+// the log before it is dropped but for the last 8 MiB, at most 4,096 entries. So beside twice the state's size the
+// disk holds at most some 40 MiB.
+//
+// # Damage
+//
+// A crash leaves a torn batch at the end of the log, unfinished snapshots and files that were about to be removed. These
+// are told apart from damage (segments.go) and put in order. Damage is never worked around: an older snapshot or a
+// shorter log would silently undo what was acknowledged. Every entry and every value has a checksum that is checked
+// at the start and at each read. What cannot be told from a crash: after a power cut, damage to the very last
+// batch that looks like sectors never written; after a clean stop even that is noticed.
+//
+// # A full disk
+//
+// [Node.Room] refuses growth while there is still room for the next segment and snapshot. Segments are allocated whole, so
+// appends do not need room until the next one; when there is none for it, the reserve gives way. When that is
+// used up too, appends fail: raft steps down, proposals fail with [ErrNoSpace], and the node elects itself and
+// goes on as soon as there is room. Nothing acknowledged is lost, reads go on, but leases run out.
+//
+// # Seams for more hosts
+//
+// The state's sessions, the leader's duty (duty.go), the barrier of a tenure (tenure.go), the advertised address and the
+// transport are those of a cluster of many. Propose and Renew go to raft of this very host.
+package cluster

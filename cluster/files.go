@@ -1,0 +1,223 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/hashicorp/raft-wal/segment"
+	"github.com/hashicorp/raft-wal/types"
+	"golang.org/x/sys/unix"
+)
+
+// The names in a data directory.
+const (
+	lockName    = "lock"      // flock of the running daemon, and its pid
+	storeName   = "lockfs.db" // see store
+	logName     = "log"       // the segments of raft-wal
+	snapsName   = "snapshots" // raft.FileSnapshotStore's
+	reserveName = "reserve"   // room for when the disk is full, see reserve
+	tmpSuffix   = ".tmp"
+)
+
+// segmentSize is where the log goes on in the next file. A file is allocated whole, so an append never waits for
+// room or for the file system's own journal; the last batch may go past it.
+const segmentSize = 4 << 20
+
+// files is the file system as raft-wal sees it (types.VFS), and makes the log's files so that they can be verified:
+//
+//   - A segment has its full size on disk, and is known to the directory, before lockfs.db lists it. raft-wal
+//     would do it after, and takes a missing last segment for one that a crash kept from being made.
+//   - When there is no room for the next segment the reserve gives way.
+type files struct {
+	dir     string
+	reserve *reserve
+	fault   func(op, name string) error // tests: what goes wrong; nil for nothing
+}
+
+var _ types.VFS = (*files)(nil)
+
+func (f *files) ListDir(dir string) ([]string, error) {
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range list {
+		if !e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
+// prepare makes the file of a segment, full of zeros and safe against a crash.
+func (f *files) prepare(info types.SegmentInfo) error {
+	path := filepath.Join(f.dir, segment.FileName(info))
+	if err := os.Remove(path); err == nil || !errors.Is(err, os.ErrNotExist) {
+		if err != nil {
+			return err
+		}
+	}
+	err := f.allocate(path, int64(info.SizeLimit))
+	if errors.Is(err, unix.ENOSPC) && f.reserve.giveUp(int64(info.SizeLimit)) {
+		err = f.allocate(path, int64(info.SizeLimit))
+	}
+	if err != nil {
+		os.Remove(path)
+		return fmt.Errorf("make the next segment of the log, %d MiB: %w", info.SizeLimit>>20, err)
+	}
+	return syncDir(f.dir)
+}
+
+func (f *files) allocate(path string, size int64) error {
+	if err := f.check("allocate", path); err != nil {
+		return err
+	}
+	h, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(allocate(h, size), h.Sync(), h.Close())
+}
+
+func (f *files) check(op, path string) error {
+	if f.fault == nil {
+		return nil
+	}
+	return f.fault(op, filepath.Base(path))
+}
+
+// Create opens the file that prepare made.
+func (f *files) Create(dir, name string, size uint64) (types.WritableFile, error) {
+	return f.OpenWriter(dir, name)
+}
+
+func (f *files) OpenWriter(dir, name string) (types.WritableFile, error) {
+	h, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &logFile{File: h, files: f}, nil
+}
+
+func (f *files) OpenReader(dir, name string) (types.ReadableFile, error) {
+	h, err := os.Open(filepath.Join(dir, name))
+	if err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+func (f *files) Delete(dir, name string) error {
+	if err := os.Remove(filepath.Join(dir, name)); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// logFile is a segment that is written to.
+type logFile struct {
+	*os.File
+	files *files
+}
+
+func (l *logFile) WriteAt(b []byte, off int64) (int, error) {
+	if err := l.files.check("write", l.Name()); err != nil {
+		return 0, err
+	}
+	return l.File.WriteAt(b, off)
+}
+
+func (l *logFile) Sync() error {
+	if err := l.files.check("sync", l.Name()); err != nil {
+		return err
+	}
+	return l.File.Sync()
+}
+
+// filer opens segments for raft-wal. raft-wal seals a segment of which it cuts off the end without writing the index
+// that it needs to read the segment when it is opened the next time; such a one is read through as a tail is.
+type filer struct{ *segment.Filer }
+
+var _ types.SegmentFiler = filer{}
+
+func (f filer) Open(info types.SegmentInfo) (types.SegmentReader, error) {
+	if info.IndexStart == 0 {
+		return f.RecoverTail(info)
+	}
+	return f.Filer.Open(info)
+}
+
+// logMeta is raft-wal's list of segments, kept in lockfs.db.
+type logMeta struct {
+	store *store
+	files *files
+	known []uint64 // ids of the segments that have a file
+}
+
+var _ types.MetaStore = (*logMeta)(nil)
+
+func (m *logMeta) Load(string) (types.PersistentState, error) {
+	list, err := m.store.segments()
+	m.known = nil
+	for _, s := range list.Segments {
+		m.known = append(m.known, s.ID)
+	}
+	return list, err
+}
+
+// CommitState stores the list, after a new segment's file was made.
+func (m *logMeta) CommitState(list types.PersistentState) error {
+	var known []uint64
+	for _, s := range list.Segments {
+		if !slices.Contains(m.known, s.ID) {
+			if err := m.files.prepare(s); err != nil {
+				return err
+			}
+		}
+		known = append(known, s.ID)
+	}
+	if err := m.store.putJSON(bucketLog, keySegments, list); err != nil {
+		return err
+	}
+	m.known = known
+	return nil
+}
+
+func (m *logMeta) GetStable(key []byte) ([]byte, error) { return m.store.Get(key) }
+func (m *logMeta) SetStable(key, value []byte) error    { return m.store.Set(key, value) }
+func (m *logMeta) Close() error                         { return nil }
+
+// allocate gives a file its size, on disk where the file system can.
+func allocate(h *os.File, size int64) error {
+	for {
+		err := unix.Fallocate(int(h.Fd()), 0, 0, size)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EOPNOTSUPP):
+			return h.Truncate(size)
+		default:
+			return err
+		}
+	}
+}
+
+// extend allocates a file of that name up to size.
+func extend(path string, size int64) error {
+	h, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(allocate(h, size), h.Sync(), h.Close())
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

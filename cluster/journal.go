@@ -1,0 +1,243 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/segment"
+	"github.com/hashicorp/raft-wal/types"
+)
+
+// journal is the replicated log on this host's disk: raft-wal, with what it lacks when the disk is full or fails.
+// After an append that failed, or a crash or failure between the last append to a segment and the start of the next
+// one, raft-wal v0.4.0 refuses every further append. So the journal then closes it, puts the files in order and
+// opens it again, before the next append; raft has meanwhile stepped down and been elected anew. Entries
+// whose append was answered with an error are cut off, as raft does not know of them.
+type journal struct {
+	dir   string
+	meta  *logMeta
+	log   hclog.Logger
+	ended func(error)         // told how each append ended; may be nil
+	grew  func(uint64, int64) // told of entries and their bytes; may be nil
+
+	mu     sync.RWMutex // held for writing by all that changes wal
+	wal    *wal.WAL     // nil while it is closed
+	broken error        // why the next append must open it again
+	last   uint64       // the last entry whose append succeeded
+}
+
+var _ raft.LogStore = (*journal)(nil)
+var _ raft.MonotonicLogStore = (*journal)(nil)
+
+// openJournal opens a log that was verified.
+func openJournal(meta *logMeta, log hclog.Logger) (*journal, error) {
+	j := &journal{dir: meta.files.dir, meta: meta, log: log}
+	if err := j.open(); err != nil {
+		return nil, err
+	}
+	var err error
+	j.last, err = j.wal.LastIndex()
+	return j, err
+}
+
+// open puts the files in order and opens them.
+func (j *journal) open() error {
+	if err := j.mend(); err != nil {
+		return err
+	}
+	w, err := wal.Open(j.dir, wal.WithCodec(entryCodec{}), wal.WithSegmentSize(segmentSize), wal.WithMetaStore(j.meta),
+		wal.WithSegmentFiler(filer{segment.NewFiler(j.dir, j.meta.files)}), wal.WithLogger(j.log))
+	if err != nil {
+		return fmt.Errorf("open the log: %w", err)
+	}
+	j.wal = w
+	return nil
+}
+
+// mend does what a crash or a failed append left undone in the last segment: a torn batch is overwritten with zeros,
+// so that nothing of it can be taken for entries later; and if the segment is full, the next one is started.
+func (j *journal) mend() error {
+	list, err := j.meta.store.segments()
+	if err != nil || len(list.Segments) == 0 {
+		return err
+	}
+	tail := &list.Segments[len(list.Segments)-1]
+	if !tail.SealTime.IsZero() {
+		return nil
+	}
+	path := filepath.Join(j.dir, segment.FileName(*tail))
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	s, err := scanSegment(b, *tail, nil)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if !zeros(b[s.end:]) {
+		if err := wipe(path, s.end, int64(len(b))); err != nil {
+			return err
+		}
+	}
+	if s.indexStart == 0 {
+		return nil
+	}
+	tail.SealTime, tail.MaxIndex, tail.IndexStart = time.Now(), s.last, s.indexStart
+	next := types.SegmentInfo{
+		ID: list.NextSegmentID, BaseIndex: s.last + 1, MinIndex: s.last + 1, SizeLimit: segmentSize, Codec: codecID,
+		CreateTime: time.Now(),
+	}
+	list.NextSegmentID++
+	list.Segments = append(list.Segments, next)
+	if _, err := j.meta.Load(j.dir); err != nil {
+		return err
+	}
+	return j.meta.CommitState(list)
+}
+
+// wipe overwrites a part of a file with zeros.
+func wipe(path string, from, to int64) error {
+	h, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	_, err = h.WriteAt(make([]byte, to-from), from)
+	return errors.Join(err, h.Sync(), h.Close())
+}
+
+// StoreLogs appends entries and returns once they are on disk. Called by raft's one goroutine.
+func (j *journal) StoreLogs(logs []*raft.Log) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	err := j.append(logs)
+	if err != nil {
+		// Once more, for what only needed a new segment or the reserve.
+		if j.broken = err; j.reopen() == nil {
+			err = j.append(logs)
+		}
+	}
+	if err != nil {
+		j.broken = err
+	}
+	if j.ended != nil {
+		j.ended(err)
+	}
+	return err
+}
+
+func (j *journal) append(logs []*raft.Log) error {
+	if j.broken != nil {
+		if err := j.reopen(); err != nil {
+			return err
+		}
+	}
+	if err := j.wal.StoreLogs(logs); err != nil {
+		return err
+	}
+	j.last = logs[len(logs)-1].Index
+	if j.grew != nil {
+		bytes := int64(0)
+		for _, l := range logs {
+			bytes += int64(len(l.Data)) + entryOverhead
+		}
+		j.grew(uint64(len(logs)), bytes)
+	}
+	return nil
+}
+
+// reopen opens the log anew, with the entries up to j.last.
+func (j *journal) reopen() error {
+	if j.wal != nil {
+		if err := j.wal.Close(); err != nil {
+			return err
+		}
+		j.wal = nil
+	}
+	if err := j.open(); err != nil {
+		return err
+	}
+	last, err := j.wal.LastIndex()
+	if err == nil && last < j.last {
+		panic(fmt.Sprintf("lockfs: the log in %s lost entries %d to %d while it was open; stop this host and check its disk",
+			j.dir, last+1, j.last))
+	}
+	if err == nil && last > j.last {
+		err = j.wal.DeleteRange(j.last+1, last)
+	}
+	if err != nil {
+		return err
+	}
+	j.broken = nil
+	return nil
+}
+
+func (j *journal) StoreLog(l *raft.Log) error { return j.StoreLogs([]*raft.Log{l}) }
+
+func (j *journal) IsMonotonic() bool { return true }
+
+func (j *journal) FirstIndex() (uint64, error) {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if j.wal == nil {
+		return 0, j.broken
+	}
+	return j.wal.FirstIndex()
+}
+
+func (j *journal) LastIndex() (uint64, error) {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	return j.last, nil
+}
+
+func (j *journal) GetLog(index uint64, l *raft.Log) error {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if j.wal == nil {
+		return j.broken
+	}
+	if err := j.wal.GetLog(index, l); err != nil {
+		return err
+	}
+	if l.Index != index {
+		return fmt.Errorf("lockfs: read entry %d of the log in %s: entry %d is in its place", index, j.dir, l.Index)
+	}
+	return nil
+}
+
+// DeleteRange drops entries at the start, after a snapshot, or at the end.
+func (j *journal) DeleteRange(first, last uint64) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.broken != nil {
+		if err := j.reopen(); err != nil {
+			return err
+		}
+	}
+	if err := j.wal.DeleteRange(first, last); err != nil {
+		j.broken = err
+		return err
+	}
+	var err error
+	j.last, err = j.wal.LastIndex()
+	return err
+}
+
+// Close waits for an append under way and closes the log.
+func (j *journal) Close() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.wal == nil {
+		return nil
+	}
+	err := j.wal.Close()
+	j.wal, j.broken = nil, wal.ErrClosed
+	return err
+}

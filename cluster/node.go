@@ -1,0 +1,283 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	"golang.org/x/sys/unix"
+
+	"github.com/lockfs/lockfs/lockd/state"
+	"github.com/lockfs/lockfs/lockd/state/statepb"
+)
+
+// Node is this host's part in the cluster: its copy of the log, and raft.
+//
+// Order of locks: a Node's own mu is held for reading and writing its fields only, and duty.mu comes before proposer.mu.
+type Node struct {
+	config   Config
+	log      *slog.Logger
+	identity Identity
+	oldName  string // if this run has another one
+	record   Record // of the runs before
+
+	lock    *dirLock
+	stream  *stream
+	store   *store
+	reserve *reserve
+	journal *journal
+	snaps   *raft.FileSnapshotStore
+	start   *contents // until Start
+
+	machine  *machine
+	duty     *duty
+	proposer *proposer
+	raft     *raft.Raft
+	trans    *raft.NetworkTransport
+	leads    chan bool // from raft
+	settled  bool      // the sessions of the runs before were dealt with; used by the tenure goroutine alone
+	room     room
+	snap     snapper
+
+	stop     chan struct{} // closed by Close
+	ended    sync.WaitGroup
+	barriers sync.WaitGroup
+	ready    chan struct{} // closed when entries can be proposed for the first time
+	failed   chan struct{} // closed when the node cannot go on
+	diskErr  atomic.Pointer[error]
+
+	mu     sync.Mutex
+	err    error // why failed is closed
+	closed bool
+}
+
+func newNode(c Config, was *contents) *Node {
+	n := &Node{
+		config: c, log: c.Logger, identity: was.identity, record: was.record, start: was,
+		leads: make(chan bool, 8), stop: make(chan struct{}), ready: make(chan struct{}), failed: make(chan struct{}),
+	}
+	n.snap.limits = c.limits
+	n.snap.wanted = make(chan struct{}, 1)
+	n.snap.grew(was.entries, was.bytes)
+	return n
+}
+
+func (n *Node) hclog(name string) hclog.Logger { return &raftLog{to: n.log, name: name} }
+
+// Start restores the state from the snapshot, tells the host, and begins to take part in the cluster: from now on entries
+// are applied and the host is told of each. Called once.
+func (n *Node) Start(host Host) error {
+	n.machine = &machine{host: host, fail: n.fail}
+	n.proposer = newProposer(func(entry []byte) raft.ApplyFuture {
+		return n.raft.ApplyLog(raft.Log{Data: entry}, 0)
+	}, n.proposalError, n.config.OpTimeout)
+	n.duty = newDuty(n.config.SessionTTL, n.log, func(cmds []*statepb.Command) {
+		n.proposer.propose(state.Encode(cmds), nil)
+	})
+	n.machine.watch, n.machine.replaced = n.duty.watch, n.duty.restart
+	first := state.New()
+	if n.start.snapshot != nil {
+		first = n.start.snapshot.state
+	}
+	n.start = nil
+	n.machine.replace(first)
+	if err := n.startRaft(); err != nil {
+		n.proposer.close()
+		n.proposer = nil
+		return fmt.Errorf("lockfs: start this host's part in the cluster: %w", err)
+	}
+	n.ended.Go(n.tenures)
+	n.ended.Go(n.snapshots)
+	return nil
+}
+
+func (n *Node) startRaft() error {
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(n.identity.Host)
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = heartbeatTimeout, electionTimeout, leaseTimeout
+	c.CommitTimeout = commitTimeout
+	c.MaxAppendEntries, c.BatchApplyCh = maxAppend, true
+	c.TrailingLogs = n.config.limits.trailing
+	c.SnapshotThreshold, c.SnapshotInterval = 1<<62, 24*time.Hour // snapper decides
+	c.NoSnapshotRestoreOnStart = true                             // it was verified and read already
+	c.ShutdownOnRemove = false
+	c.NoLegacyTelemetry = true
+	c.NotifyCh = n.leads
+	c.Logger = n.hclog("raft")
+	n.trans = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: n.stream, MaxPool: transportPool, Timeout: transportTimeout, Logger: n.hclog("transport"),
+	})
+	if err := n.foundCluster(n.trans, c); err != nil {
+		return err
+	}
+	cache, err := raft.NewLogCache(cachedEntries, n.journal)
+	if err != nil {
+		return err
+	}
+	if n.raft, err = raft.NewRaft(c, n.machine, cache, stable{n.store, n.reserve, n.stop}, n.snaps, n.trans); err != nil {
+		return err
+	}
+	// A reload makes a follower look for its leader at once; without one it stands for election.
+	return n.raft.ReloadConfig(n.reloadable(c.TrailingLogs))
+}
+
+func (n *Node) reloadable(trailing uint64) raft.ReloadableConfig {
+	return raft.ReloadableConfig{
+		TrailingLogs: trailing, SnapshotInterval: 24 * time.Hour, SnapshotThreshold: 1 << 62,
+		HeartbeatTimeout: heartbeatTimeout, ElectionTimeout: electionTimeout,
+	}
+}
+
+// Propose appends an entry to the log. It returns at once; done is called, once and never from within Propose, when the
+// entry was applied here or with an error. Entries are appended in the order of the calls, but after an error a later
+// one may have been applied and an earlier one not; the state takes a command only in its session's order. While there
+// is no leader entries wait, at most Config.OpTimeout. Entry is not copied and must not be written to any more.
+// done must be quick.
+func (n *Node) Propose(entry []byte, done func(error)) {
+	n.room.spend(len(entry))
+	n.proposer.propose(entry, done)
+}
+
+// Renew renews a session: its stamp goes into the next entry of renewals, at the latest after a tenth of the TTL.
+// The host learns from SessionRenewed, with the stamp, that it was applied. It is repeated by the caller if it was not.
+func (n *Node) Renew(session uint64, stamp int64) { n.duty.renew(session, stamp) }
+
+// proposalError makes of raft's error one that says that the disk is full, if it is.
+func (n *Node) proposalError(err error) error {
+	if p := n.diskErr.Load(); p != nil && errors.Is(*p, unix.ENOSPC) {
+		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	}
+	return err
+}
+
+// appendEnded hears how each append to the log ended.
+func (n *Node) appendEnded(err error) {
+	was := n.diskErr.Load()
+	switch {
+	case err == nil && was != nil:
+		n.diskErr.Store(nil)
+		n.log.Info("the log on disk works again", "dir", n.config.Dir)
+	case err != nil && was == nil:
+		n.diskErr.Store(&err)
+		n.log.Error("the log on disk cannot be written; nothing can be changed until it can", "dir", n.config.Dir, "err", err)
+	case err != nil:
+		n.diskErr.Store(&err)
+	}
+}
+
+// Ready waits until entries can be proposed: there is a leader, and this host has applied all that was there before.
+func (n *Node) Ready(ctx context.Context) error {
+	select {
+	case <-n.ready:
+		return nil
+	case <-n.failed:
+		return n.Err()
+	case <-n.stop:
+		return ErrClosed
+	case <-ctx.Done():
+		return fmt.Errorf("lockfs: wait for the cluster: %w", context.Cause(ctx))
+	}
+}
+
+// Failed is closed when the node cannot go on, for the reason that Err gives: the daemon must stop.
+func (n *Node) Failed() <-chan struct{} { return n.failed }
+
+// Err returns why Failed is closed.
+func (n *Node) Err() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.err
+}
+
+func (n *Node) fail(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.err == nil {
+		n.err = err
+		close(n.failed)
+		n.log.Error("this host stops", "err", err)
+	}
+}
+
+// Identity says whose data directory it is.
+func (n *Node) Identity() Identity { return n.identity }
+
+// Name returns the host's name, for its sessions.
+func (n *Node) Name() string { return n.identity.Name }
+
+// closeTimeout bounds how long Close waits for what is under way; only a disk that hangs needs it.
+const closeTimeout = 5 * time.Second
+
+// Close ends the node: what waits fails with ErrClosed, what raft has is reported, everything is closed. The host keeps its
+// place in the cluster and its session, which the caller has ended before if it wanted to.
+func (n *Node) Close() error {
+	n.mu.Lock()
+	if n.closed {
+		n.mu.Unlock()
+		return nil
+	}
+	n.closed = true
+	n.mu.Unlock()
+	close(n.stop)
+	if n.raft != nil {
+		n.duty.stop()
+		if !within(closeTimeout, n.proposer.close) {
+			n.log.Warn("the disk does not answer: stopping all the same", "dir", n.config.Dir)
+		}
+		within(closeTimeout, n.barriers.Wait)
+		shut := n.raft.Shutdown()
+		if !within(closeTimeout, func() { shut.Error() }) {
+			return fmt.Errorf("lockfs: close %s: the disk does not answer", n.config.Dir)
+		}
+		n.ended.Wait()
+		n.trans.Close()
+		n.markStopped()
+	}
+	return n.closeFiles()
+}
+
+// markStopped notes where the log ends, so that the next start can tell if any of it was lost.
+func (n *Node) markStopped() {
+	if n.Err() != nil || n.diskErr.Load() != nil {
+		return
+	}
+	var end raft.Log
+	if last, err := n.journal.LastIndex(); err != nil || n.journal.GetLog(last, &end) != nil {
+		return
+	}
+	if err := n.store.putJSON(bucketDaemon, keyStopped, stopped{end.Index, end.Term}); err != nil {
+		n.log.Warn("no mark of a clean stop", "err", err)
+	}
+}
+
+func (n *Node) closeFiles() error {
+	var err error
+	if n.journal != nil {
+		err = errors.Join(err, n.journal.Close())
+	}
+	if n.store != nil {
+		err = errors.Join(err, n.store.Close())
+	}
+	if n.stream != nil {
+		n.stream.Close() // raft's transport did, if it was started
+	}
+	return errors.Join(err, n.lock.Close())
+}
+
+// within runs f and says whether it ended in time.
+func within(d time.Duration, f func()) bool {
+	done := make(chan struct{})
+	go func() { f(); close(done) }()
+	select {
+	case <-done:
+		return true
+	case <-time.After(d):
+		return false
+	}
+}

@@ -1,0 +1,194 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// The errors of a proposal. After any of them the entry may or may not come to be applied; sending its commands again is
+// harmless, since the state takes each (session, sequence) once.
+var (
+	ErrClosed   = errors.New("this host is stopping")
+	ErrNoLeader = errors.New("the cluster has no leader now")
+	ErrTooMany  = errors.New("too many proposals are waiting")
+	ErrNoSpace  = errors.New("the disk of the data directory is full")
+)
+
+// What may wait for a leader, or for raft, on one host.
+const (
+	maxWaiting      = 1 << 16
+	maxWaitingBytes = 64 << 20
+)
+
+// proposal is an entry on its way to the log.
+type proposal struct {
+	entry  []byte
+	done   func(error)
+	since  time.Time
+	future raft.ApplyFuture
+}
+
+// proposer hands entries to raft in order and reports how each ended, in order. One goroutine feeds raft, which
+// gathers what is there in one append to the log and one fsync; another waits for the outcomes.
+type proposer struct {
+	apply   func(entry []byte) raft.ApplyFuture // may block
+	failed  func(error) error                   // what an error of raft means
+	timeout time.Duration                       // how long an entry waits for a leader
+
+	wake  chan struct{} // 1: the queue or the gate changed
+	sent  chan proposal
+	ended sync.WaitGroup
+
+	mu     sync.Mutex
+	queue  []proposal
+	bytes  int
+	open   bool // entries may go to raft
+	closed bool
+}
+
+func newProposer(apply func([]byte) raft.ApplyFuture, failed func(error) error, timeout time.Duration) *proposer {
+	p := &proposer{apply: apply, failed: failed, timeout: timeout, wake: make(chan struct{}, 1), sent: make(chan proposal, 1024)}
+	p.ended.Go(p.feed)
+	p.ended.Go(p.report)
+	return p
+}
+
+// propose queues an entry. done is called once, never from within propose.
+func (p *proposer) propose(entry []byte, done func(error)) {
+	p.mu.Lock()
+	var err error
+	switch {
+	case p.closed:
+		err = ErrClosed
+	case len(p.queue) >= maxWaiting || p.bytes+len(entry) > maxWaitingBytes:
+		err = ErrTooMany
+	default:
+		p.queue = append(p.queue, proposal{entry: entry, done: done, since: time.Now()})
+		p.bytes += len(entry)
+	}
+	p.mu.Unlock()
+	if err != nil {
+		go done(err)
+		return
+	}
+	p.kick()
+}
+
+func (p *proposer) kick() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// gate opens or shuts the way to raft: entries wait while there is no leader.
+func (p *proposer) gate(open bool) {
+	p.mu.Lock()
+	p.open = open
+	p.mu.Unlock()
+	p.kick()
+}
+
+// close ends every entry that waits, and returns when all outcomes were reported.
+func (p *proposer) close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.kick()
+	p.ended.Wait()
+}
+
+func (p *proposer) feed() {
+	defer close(p.sent)
+	var timer *time.Timer // while entries wait for the gate
+	var expired <-chan time.Time
+	for {
+		select {
+		case <-p.wake:
+		case <-expired:
+		}
+		if timer != nil {
+			timer.Stop()
+			timer, expired = nil, nil
+		}
+		send, fail, wait, closed := p.take()
+		for _, e := range send {
+			e.future = p.apply(e.entry)
+			p.sent <- e
+		}
+		for _, e := range fail {
+			p.sent <- e
+		}
+		if closed {
+			return
+		}
+		if wait > 0 {
+			timer = time.NewTimer(wait)
+			expired = timer.C
+		}
+	}
+}
+
+// take returns what goes to raft, what has waited too long, and for how long the first of the rest may wait.
+func (p *proposer) take() (send, fail []proposal, wait time.Duration, closed bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := p.queue
+	switch {
+	case p.closed:
+		p.queue, p.bytes = nil, 0
+		return nil, all, 0, true
+	case p.open:
+		p.queue, p.bytes = nil, 0
+		return all, nil, 0, false
+	}
+	now, n := time.Now(), 0
+	for n < len(all) && now.Sub(all[n].since) >= p.timeout {
+		p.bytes -= len(all[n].entry)
+		n++
+	}
+	p.queue = all[n:]
+	if len(p.queue) > 0 {
+		wait = p.timeout - now.Sub(p.queue[0].since)
+	}
+	return nil, all[:n:n], wait, false
+}
+
+func (p *proposer) report() {
+	for e := range p.sent {
+		err := ErrNoLeader
+		if e.future != nil {
+			err = p.outcome(e.future)
+		} else if p.isClosed() {
+			err = ErrClosed
+		}
+		if e.done != nil {
+			e.done(err)
+		}
+	}
+}
+
+func (p *proposer) isClosed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.closed
+}
+
+func (p *proposer) outcome(f raft.ApplyFuture) error {
+	err := f.Error()
+	if err == nil {
+		err, _ = f.Response().(error)
+		return err
+	}
+	switch {
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return p.failed(fmt.Errorf("%w (%w)", ErrNoLeader, err))
+	case errors.Is(err, raft.ErrRaftShutdown):
+		return ErrClosed
+	}
+	return p.failed(err)
+}

@@ -1,0 +1,84 @@
+package cluster
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// reserve is a file of allocated room that gives way when the disk is full: the log can then still start that many
+// segments, for the renewals and releases that must go on while growth is refused.
+type reserve struct {
+	path string
+	size int64
+
+	mu   sync.Mutex
+	have int64
+}
+
+// reserveSize is two segments: at one renewal a second and 64 bytes each a day and a half.
+const reserveSize = 2 * segmentSize
+
+func newReserve(dir string) *reserve {
+	r := &reserve{path: filepath.Join(dir, reserveName), size: reserveSize}
+	if fi, err := os.Stat(r.path); err == nil {
+		r.have = min(fi.Size(), r.size)
+	}
+	return r
+}
+
+// giveUp frees at least n bytes of the reserve and says whether there were any.
+func (r *reserve) giveUp(n int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.have == 0 {
+		return false
+	}
+	r.have = max(0, r.have-n)
+	if err := os.Truncate(r.path, r.have); err != nil {
+		return false
+	}
+	return true
+}
+
+// refill allocates the whole reserve again.
+func (r *reserve) refill() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.have == r.size {
+		return nil
+	}
+	h, err := os.OpenFile(r.path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	if err = allocate(h, r.size); err != nil {
+		err = errors.Join(err, h.Truncate(r.have))
+	} else {
+		r.have = r.size
+	}
+	return errors.Join(err, h.Close())
+}
+
+// missing is how much refill would need.
+func (r *reserve) missing() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.size - r.have
+}
+
+// free returns the bytes that this process can still write to the file system of dir.
+func free(dir string) (int64, error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(dir, &s); err != nil {
+		return 0, err
+	}
+	blocks := s.Bavail
+	if os.Geteuid() == 0 {
+		blocks = s.Bfree
+	}
+	return int64(blocks) * s.Bsize, nil
+}

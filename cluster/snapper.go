@@ -1,0 +1,105 @@
+package cluster
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// snapper decides when to take a snapshot: after so many entries or bytes of them. raft counts entries only, of which
+// one may be 256 KiB.
+type snapper struct {
+	limits  logLimits
+	wanted  chan struct{} // 1
+	entries atomic.Uint64 // since the last snapshot
+	bytes   atomic.Int64
+	size    atomic.Int64 // of the last snapshot
+}
+
+// grew counts entries that were appended.
+func (s *snapper) grew(entries uint64, bytes int64) {
+	e, b := s.entries.Add(entries), s.bytes.Add(bytes)
+	if e >= s.limits.entries || b >= max(s.limits.bytes, s.size.Load()) {
+		select {
+		case s.wanted <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// sinceLast returns the bytes of entries since the last snapshot.
+func (s *snapper) sinceLast() int64 { return s.bytes.Load() }
+
+// trailing returns how many entries to keep before a snapshot: as many as are about trailingBytes.
+func (s *snapper) trailing() uint64 {
+	e, b := s.entries.Load(), s.bytes.Load()
+	if e == 0 || b == 0 {
+		return s.limits.trailing
+	}
+	return min(s.limits.trailing, max(1, uint64(s.limits.trailingBytes)*e/uint64(b)))
+}
+
+// snapshotRetry is how long after a snapshot that failed (a full disk) the next is tried.
+const snapshotRetry = 10 * time.Second
+
+// snapshots takes snapshots when they are wanted. The state is taken in O(1); it is written while entries are applied.
+func (n *Node) snapshots() {
+	for {
+		select {
+		case <-n.stop:
+			return
+		case <-n.snap.wanted:
+		}
+		err := n.Snapshot()
+		if err == nil || errors.Is(err, raft.ErrRaftShutdown) {
+			continue
+		}
+		n.log.Warn("no snapshot could be taken; the log grows until one can", "dir", n.config.Dir, "err", err)
+		select {
+		case <-n.stop:
+			return
+		case <-time.After(snapshotRetry):
+		}
+		n.snap.grew(0, 0)
+	}
+}
+
+// Snapshot writes a snapshot now and drops the log's entries before it but for some that followers may need.
+func (n *Node) Snapshot() error {
+	entries, bytes := n.snap.entries.Load(), n.snap.bytes.Load()
+	if err := n.raft.ReloadConfig(n.reloadable(n.snap.trailing())); err != nil {
+		return err
+	}
+	started := time.Now()
+	if err := n.raft.Snapshot().Error(); err != nil {
+		if !errors.Is(err, raft.ErrNothingNewToSnapshot) {
+			n.clearUnfinished()
+			return err
+		}
+	}
+	n.snap.entries.Add(-entries)
+	n.snap.bytes.Add(-bytes)
+	if list, err := n.snaps.List(); err == nil && len(list) > 0 {
+		n.snap.size.Store(list[0].Size)
+		n.log.Debug("snapshot", "index", list[0].Index, "bytes", list[0].Size, "took", time.Since(started))
+	}
+	return nil
+}
+
+// clearUnfinished removes what a snapshot that failed left; raft leaves it when it cannot write its end.
+func (n *Node) clearUnfinished() {
+	dir := filepath.Join(n.config.Dir, snapsName)
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, e := range list {
+		if filepath.Ext(e.Name()) == tmpSuffix {
+			os.RemoveAll(filepath.Join(dir, e.Name()))
+		}
+	}
+}
