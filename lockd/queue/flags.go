@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// Flags are the options of a request.
+// Flags are the options of a request. Their values, like those of Mode, are part
+// of the replicated log: append, never renumber.
 type Flags uint16
 
 const (

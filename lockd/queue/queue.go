@@ -31,7 +31,10 @@ type Request[H comparable] struct {
 	Shared bool
 	// Own are entries of the same owner, granted or waiting, that never hold
 	// this one up. No entry twice, and not Holder. The queue copies it if the
-	// request waits.
+	// request waits. It exempts whatever is named; to name is the caller's
+	// decision: the owner's lock for an intent below it, say, but not for
+	// another lock on the same resource, since two descriptors of one process
+	// exclude each other like any two.
 	Own []H
 	// OwnShared is how many of the granted intents, CR and CW, are the same
 	// owner's and do not hold this one up.

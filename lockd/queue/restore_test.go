@@ -74,3 +74,24 @@ func TestRestoreAnything(t *testing.T) {
 		}
 	})
 }
+
+// TestRequestCopiesOwn: the caller may use its list again once Request or SetOwn
+// has returned.
+func TestRequestCopiesOwn(t *testing.T) {
+	q := New[int](EX)
+	for h := 1; h <= 3; h++ {
+		q.Request(Request[int]{Holder: h, Mode: PR})
+	}
+	own := []int{1, 2}
+	q.Request(Request[int]{Holder: 4, Mode: EX, Own: own})
+	own[0] = 3
+	if e, _ := q.Head(); !slices.Equal(e.Own, []int{1, 2}) {
+		t.Fatal(e.Own)
+	}
+	own[0] = 1
+	q.SetOwn(4, own, [2]uint32{})
+	own[0] = 3
+	if grants := q.Release(3); len(grants) != 1 {
+		t.Fatal(grants)
+	}
+}

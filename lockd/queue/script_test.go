@@ -27,8 +27,15 @@ import (
 // A block `more` goes on with the queue of the block before. Check runs after
 // every line.
 func TestScripts(t *testing.T) {
+	files := 0
+	defer func() {
+		if files == 0 {
+			t.Error("no scripts")
+		}
+	}()
 	datadriven.Walk(t, "testdata/rules", func(t *testing.T, path string) {
 		var s script
+		files++
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			switch d.Cmd {
 			case "run":
