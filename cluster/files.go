@@ -138,11 +138,17 @@ func (l *logFile) Sync() error {
 	return l.File.Sync()
 }
 
-// filer opens segments for raft-wal. raft-wal seals a segment of which it cuts off the end without writing the index
+// filer makes and opens segments for raft-wal, which (v0.4.0) names its own codec in every new segment, whatever codec
+// it was given, and so would refuse them when it is opened the next time; logMeta and filer put the right one in. It also seals a segment of which it cuts off the end without writing the index
 // that it needs to read the segment when it is opened the next time; such a one is read through as a tail is.
 type filer struct{ *segment.Filer }
 
 var _ types.SegmentFiler = filer{}
+
+func (f filer) Create(info types.SegmentInfo) (types.SegmentWriter, error) {
+	info.Codec = codecID
+	return f.Filer.Create(info)
+}
 
 func (f filer) Open(info types.SegmentInfo) (types.SegmentReader, error) {
 	if info.IndexStart == 0 {
@@ -172,7 +178,9 @@ func (m *logMeta) Load(string) (types.PersistentState, error) {
 // CommitState stores the list, after a new segment's file was made.
 func (m *logMeta) CommitState(list types.PersistentState) error {
 	var known []uint64
-	for _, s := range list.Segments {
+	list.Segments = slices.Clone(list.Segments)
+	for i, s := range list.Segments {
+		list.Segments[i].Codec = codecID
 		if !slices.Contains(m.known, s.ID) {
 			if err := m.files.prepare(s); err != nil {
 				return err
