@@ -123,8 +123,27 @@ func (n *Node) startRaft() error {
 	if n.raft, err = raft.NewRaft(c, n.machine, cache, stable{n.store, n.reserve, n.stop}, n.snaps, n.trans); err != nil {
 		return err
 	}
-	// A reload makes a follower look for its leader at once; without one it stands for election.
-	return n.raft.ReloadConfig(n.reloadable(c.TrailingLogs))
+	return n.hurry()
+}
+
+// hurry makes the only voter of its cluster stand for election now and not after a heartbeat's timeout: nobody else can
+// be the leader. raft looks for the leader at once when that timeout is made shorter.
+func (n *Node) hurry() error {
+	f := n.raft.GetConfiguration()
+	if err := f.Error(); err != nil {
+		return err
+	}
+	servers := f.Configuration().Servers
+	if len(servers) != 1 || string(servers[0].ID) != n.identity.Host || servers[0].Suffrage != raft.Voter {
+		return nil
+	}
+	longer := n.reloadable(n.config.limits.trailing)
+	longer.ElectionTimeout++
+	longer.HeartbeatTimeout++
+	if err := n.raft.ReloadConfig(longer); err != nil {
+		return err
+	}
+	return n.raft.ReloadConfig(n.reloadable(n.config.limits.trailing))
 }
 
 func (n *Node) reloadable(trailing uint64) raft.ReloadableConfig {
