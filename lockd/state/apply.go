@@ -2,8 +2,8 @@ package state
 
 import (
 	"fmt"
-	"reflect"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/lockfs/lockfs/lockd/state/statepb"
@@ -14,96 +14,64 @@ func known(b *statepb.Batch) error {
 	if b.Version != Version {
 		return fmt.Errorf("%w: batch version %d, this one knows version %d", ErrUnknown, b.Version, Version)
 	}
-	if u := b.ProtoReflect().GetUnknown(); len(u) > 0 {
-		return fmt.Errorf("%w: batch with unknown field %d", ErrUnknown, fieldNumber(u))
+	if err := fields(b); err != nil {
+		return err
 	}
 	for i, c := range b.Commands {
-		if c == nil {
-			return fmt.Errorf("%w: command %d is missing", ErrCorrupt, i)
-		}
-		if u := c.ProtoReflect().GetUnknown(); len(u) > 0 {
-			return fmt.Errorf("%w: command %d with unknown field or operation %d", ErrUnknown, i, fieldNumber(u))
-		}
-		if c.Op == nil {
-			return fmt.Errorf("%w: command %d has no operation", ErrUnknown, i)
-		}
-		m := message(c)
-		if m == nil {
-			return fmt.Errorf("%w: command %d has an empty operation %T", ErrCorrupt, i, c.Op)
-		}
-		if u := m.ProtoReflect().GetUnknown(); len(u) > 0 {
-			return fmt.Errorf("%w: command %d, %s, has unknown field %d", ErrUnknown, i,
-				m.ProtoReflect().Descriptor().Name(), fieldNumber(u))
+		if err := knownCommand(c); err != nil {
+			return fmt.Errorf("command %d: %w", i, err)
 		}
 	}
 	return nil
 }
 
-// fieldNumber returns the number of the first of some unknown fields.
-func fieldNumber(unknown []byte) uint64 {
-	var v uint64
-	for i, b := range unknown {
-		v |= uint64(b&0x7f) << (7 * i)
-		if b < 0x80 || i == 4 {
-			break
+func knownCommand(c *statepb.Command) error {
+	if err := fields(c); err != nil {
+		return err
+	}
+	m := c.ProtoReflect()
+	field := m.WhichOneof(operation)
+	if field == nil {
+		return fmt.Errorf("%w: no operation", ErrUnknown)
+	}
+	if err := fields(m.Get(field).Message().Interface()); err != nil {
+		return err
+	}
+	switch op := c.Op.(type) { // messages within
+	case *statepb.Command_Acquire:
+		return eachKnown(op.Acquire.Steps)
+	case *statepb.Command_Renew:
+		return eachKnown(op.Renew.Renewals)
+	case *statepb.Command_Commit:
+		return fields(op.Commit.GetWrite())
+	case *statepb.Command_EndSession:
+		if r := op.EndSession.Reason; r < 0 || int(r) >= len(reasons) {
+			return fmt.Errorf("%w: reason %d to end a session", ErrUnknown, r)
 		}
 	}
-	return v >> 3
+	return nil
 }
 
-// message returns the message of a command's operation, or nil.
-func message(c *statepb.Command) proto.Message {
-	var m proto.Message
-	switch op := c.Op.(type) {
-	case *statepb.Command_Format:
-		m = op.Format
-	case *statepb.Command_OpenSession:
-		m = op.OpenSession
-	case *statepb.Command_EndSession:
-		m = op.EndSession
-	case *statepb.Command_Renew:
-		m = op.Renew
-	case *statepb.Command_Barrier:
-		m = op.Barrier
-	case *statepb.Command_SetLimits:
-		m = op.SetLimits
-	case *statepb.Command_Make:
-		m = op.Make
-	case *statepb.Command_Remove:
-		m = op.Remove
-	case *statepb.Command_Rename:
-		m = op.Rename
-	case *statepb.Command_SetAttr:
-		m = op.SetAttr
-	case *statepb.Command_SetXattr:
-		m = op.SetXattr
-	case *statepb.Command_RemoveXattr:
-		m = op.RemoveXattr
-	case *statepb.Command_Forget:
-		m = op.Forget
-	case *statepb.Command_Acquire:
-		m = op.Acquire
-	case *statepb.Command_Release:
-		m = op.Release
-	case *statepb.Command_Cancel:
-		m = op.Cancel
-	case *statepb.Command_InUse:
-		m = op.InUse
-	case *statepb.Command_Commit:
-		m = op.Commit
-	case *statepb.Command_Invalidate:
-		m = op.Invalidate
-	case *statepb.Command_RangeLock:
-		m = op.RangeLock
-	case *statepb.Command_RangeUnlock:
-		m = op.RangeUnlock
-	case *statepb.Command_RangeCancel:
-		m = op.RangeCancel
+var operation = (*statepb.Command)(nil).ProtoReflect().Descriptor().Oneofs().ByName("op")
+
+func eachKnown[M proto.Message](ms []M) error {
+	for _, m := range ms {
+		if err := fields(m); err != nil {
+			return err
+		}
 	}
-	if m == nil || reflect.ValueOf(m).IsNil() {
+	return nil
+}
+
+// fields reports the first field of a message that this program does not know.
+func fields(m proto.Message) error {
+	r := m.ProtoReflect()
+	u := r.GetUnknown()
+	if len(u) == 0 {
 		return nil
 	}
-	return m
+	number, _, _ := protowire.ConsumeTag(u)
+	return fmt.Errorf("%w: field %d of %s", ErrUnknown, number, r.Descriptor().Name())
 }
 
 // command applies one command: exactly once, if it is a session's.

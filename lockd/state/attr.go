@@ -70,7 +70,7 @@ func (s *State) setXattr(op *statepb.SetXattr, done *Change) {
 		return
 	}
 	xs := slices.Clone(n.Xattrs)
-	x := Attribute{Name: name, Value: bytes.Clone(op.Value)}
+	x := Attribute{Name: name, Value: op.Value}
 	if there {
 		xs[i] = x
 	} else {

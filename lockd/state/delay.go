@@ -48,7 +48,7 @@ func (s *State) dropLock(ino, session uint64, reason Reason) {
 }
 
 func (s *State) withhold(ino, session uint64, d int64) {
-	i, there := s.findDelay(ino)
+	i, there := s.cur.findDelay(ino)
 	if !there {
 		s.cur.delays = slices.Insert(slices.Clone(s.cur.delays), i, delay{ino: ino})
 		s.emit(Change{Kind: Delayed, Ino: ino, Session: session})
@@ -59,8 +59,8 @@ func (s *State) withhold(ino, session uint64, d int64) {
 	s.dirty |= partRest
 }
 
-func (s *State) findDelay(ino uint64) (int, bool) {
-	return slices.BinarySearchFunc(s.cur.delays, ino, func(d delay, ino uint64) int { return cmp.Compare(d.ino, ino) })
+func (v *View) findDelay(ino uint64) (int, bool) {
+	return slices.BinarySearchFunc(v.delays, ino, func(d delay, ino uint64) int { return cmp.Compare(d.ino, ino) })
 }
 
 // tick lets delays run out. A clock of 0 is none.
@@ -109,7 +109,7 @@ func (s *State) forgetLocks(ino uint64) {
 			s.count(l.more.waits[i].session, -1)
 		}
 	}
-	if i, there := s.findDelay(ino); there {
+	if i, there := s.cur.findDelay(ino); there {
 		s.cur.delays = slices.Delete(slices.Clone(s.cur.delays), i, i+1)
 		s.dirty |= partRest
 	}

@@ -29,8 +29,9 @@ func DefaultLimits() Limits {
 const (
 	maxNameLen  = 255
 	maxDepth    = 1024
-	maxValueLen = 16 << 20
+	maxValueLen = 4 << 20
 	maxXattrLen = 64 << 10 // as XATTR_SIZE_MAX
+	maxSessions = 1 << 14
 )
 
 // with returns the limits changed as asked, and whether they may be had.
@@ -51,5 +52,13 @@ func (l Limits) with(op *statepb.SetLimits) (Limits, bool) {
 	set(&l.Ranges, op.Ranges)
 	set(&l.HostLocks, op.HostLocks)
 	return l, l.NameLen <= maxNameLen && l.Depth <= maxDepth && l.ValueLen <= maxValueLen && l.XattrLen <= maxXattrLen &&
-		l.XattrsLen <= maxXattrLen
+		l.XattrsLen <= maxXattrLen && l.Sessions <= maxSessions
+}
+
+// saved returns the limits as a snapshot has them.
+func (l Limits) saved() *statepb.SetLimits {
+	return &statepb.SetLimits{
+		NameLen: l.NameLen, Depth: l.Depth, ValueLen: l.ValueLen, Nodes: l.Nodes, Bytes: l.Bytes, XattrLen: l.XattrLen,
+		XattrsLen: l.XattrsLen, Sessions: l.Sessions, Ranges: l.Ranges, HostLocks: l.HostLocks,
+	}
 }

@@ -315,11 +315,23 @@ func (s *State) lowerTo(ino uint64, c *contention, session uint64, have, keep qu
 	if have == keep {
 		return
 	}
-	if keep == queue.None {
-		c.dropHold(session)
-	}
 	s.emit(Change{Kind: HostLowered, Session: session, Ino: ino, Mode: keep})
-	s.grants(ino, c, c.q.Lower(session, keep))
+	w := c.wait(session)
+	if keep != queue.None || w == nil || !w.convert {
+		if keep == queue.None {
+			c.dropHold(session)
+		}
+		s.grants(ino, c, c.q.Lower(session, keep))
+		return
+	}
+	// A conversion of a lock that is no more goes on as a new request, behind the others.
+	r := queue.Request[uint64]{Holder: session, Mode: c.q.Waiting(session)}
+	c.dropHold(session)
+	w.convert = false
+	s.grants(ino, c, c.q.Release(session))
+	if out, mode := c.q.Request(r); out == queue.Granted {
+		s.granted(ino, c, session, mode, false)
+	}
 }
 
 // raisable says whether a session's lock could be raised to cover a mode at once.

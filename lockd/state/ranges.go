@@ -152,10 +152,12 @@ func (f *fileRanges) cut(r *Range) bool {
 }
 
 func (f *fileRanges) insert(r Range) {
-	i, _ := slices.BinarySearchFunc(f.held, r, func(a, b Range) int {
-		return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.Session, b.Session), cmp.Compare(a.Owner, b.Owner))
-	})
+	i, _ := slices.BinarySearchFunc(f.held, r, rangeOrder)
 	f.held = slices.Insert(f.held, i, r)
+}
+
+func rangeOrder(a, b Range) int {
+	return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.Session, b.Session), cmp.Compare(a.Owner, b.Owner))
 }
 
 // fileRanges returns the byte-range locks of a file, to be written to; settleRanges afterwards.

@@ -82,7 +82,6 @@ func blocks(c *contention, holder, waiter uint64) bool {
 type way struct {
 	s       *State
 	session uint64
-	posix   bool // the session's own byte ranges and waits are not in the way
 	busy    bool
 	recalls []Change
 }
@@ -90,16 +89,15 @@ type way struct {
 // recallsAtOnce bounds the recalls of one attempt to move a directory. The next attempt recalls others.
 const recallsAtOnce = 1024
 
-func (s *State) way(session uint64, posix bool) *way {
-	return &way{s: s, session: session, posix: posix}
-}
+func (s *State) way(session uint64) *way { return &way{s: s, session: session} }
 
 // check looks at one node. The session's own host lock is never in the way: what the host does with it is its own affair.
-func (w *way) check(ino uint64) {
+// Its byte ranges and waits are, unless the node and they live on (posix).
+func (w *way) check(ino uint64, lives bool) {
 	if w.busy {
 		return
 	}
-	if r, ok := w.s.cur.ranges.Get(ino); ok && (!w.posix || r.others(w.session)) {
+	if r, ok := w.s.cur.ranges.Get(ino); ok && (!lives || r.others(w.session)) {
 		w.busy = true
 		return
 	}
@@ -112,7 +110,7 @@ func (w *way) check(ino uint64) {
 		c := l.more
 		w.busy = c.q.Ceiling() != queue.EX
 		for i := range c.waits {
-			w.busy = w.busy || !w.posix || c.waits[i].session != w.session
+			w.busy = w.busy || !lives || c.waits[i].session != w.session
 		}
 		for i := range c.holds {
 			w.holder(ino, c.holds[i].session)
@@ -121,13 +119,13 @@ func (w *way) check(ino uint64) {
 }
 
 // checkTree looks at a node and all below it.
-func (w *way) checkTree(n *Node) {
-	w.check(n.Ino)
+func (w *way) checkTree(n *Node, lives bool) {
+	w.check(n.Ino, lives)
 	if !n.Dir || w.busy {
 		return
 	}
 	for c := range w.s.cur.ReadDir(n.Ino, "") {
-		w.checkTree(c)
+		w.checkTree(c, lives)
 	}
 }
 

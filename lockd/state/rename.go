@@ -12,18 +12,19 @@ func (s *State) rename(op *statepb.Rename, done *Change) {
 	if over == n {
 		return // both names are the same
 	}
-	w := s.way(done.Session, op.Posix)
+	keep := op.Posix && !op.Drop && !n.Dir // of what is overwritten
+	w := s.way(done.Session)
 	if !op.Posix || op.Parent != op.NewParent {
-		w.checkTree(n)
+		w.checkTree(n, op.Posix)
 	}
 	if over != nil {
-		w.check(over.Ino)
+		w.check(over.Ino, keep)
 	}
 	if done.Code = w.clear(); done.Code != OK {
 		return
 	}
 	if over != nil {
-		s.unlink(over, done.Session, op.Posix && !op.Drop)
+		s.unlink(over, done.Session, keep)
 	}
 	m := *n
 	m.Parent, m.Name, m.Ctime = op.NewParent, string(op.NewName), s.now

@@ -28,6 +28,7 @@ func (s *State) openSession(op *statepb.OpenSession) Code {
 		}
 	}
 	if uint64(len(s.cur.sessions)) >= s.cur.limits.Sessions {
+		s.emit(Change{Kind: SessionOpened, Host: op.Host, Nonce: op.Nonce, Code: TooMany})
 		return TooMany
 	}
 	s.format(op.Uid, op.Gid)
@@ -44,9 +45,6 @@ func (s *State) openSession(op *statepb.OpenSession) Code {
 // renew notes renewals, and the leader's time, which lets lockdelays run out.
 func (s *State) renew(op *statepb.Renew) {
 	for _, r := range op.Renewals {
-		if r == nil {
-			continue
-		}
 		x := s.session(r.Session)
 		if x == nil {
 			continue
@@ -78,7 +76,8 @@ func (s *State) endSession(op *statepb.EndSession) {
 	s.dropOrphans(x.ID)
 }
 
-var reasons = map[statepb.EndReason]Reason{
+// reasons are those of the log; known refuses all others.
+var reasons = [...]Reason{
 	statepb.EndReason_EXPIRED: Expired,
 	statepb.EndReason_LEAVE:   Leave,
 	statepb.EndReason_RESTART: Restarted,

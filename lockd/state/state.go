@@ -29,9 +29,8 @@ type State struct {
 	sessEpoch uint64 // in which cur.sessions may be written to
 
 	changes []Change
-	index   uint64 // of the entry being applied
-	now     int64  // of the command being applied
-	batch   statepb.Batch
+	index   uint64   // of the entry being applied
+	now     int64    // of the command being applied
 	path    []uint64 // room to work in
 }
 
@@ -82,7 +81,7 @@ func (s *State) Apply(index uint64, entry []byte) ([]Change, error) {
 		return nil, fmt.Errorf("lockfs: apply entry %d: entry %d is applied already; the log and the state do not fit: "+
 			"restore this host from a snapshot, or reset it and join again", index, s.cur.index)
 	}
-	batch := &s.batch
+	batch := new(statepb.Batch) // its byte slices become the state's
 	if err := proto.Unmarshal(entry, batch); err != nil {
 		return nil, fmt.Errorf("lockfs: apply entry %d: %w: %w; the log of this host is damaged: "+
 			"reset the host and join again", index, ErrCorrupt, err)

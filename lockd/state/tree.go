@@ -129,12 +129,13 @@ func (s *State) remove(op *statepb.Remove, done *Change) {
 		return
 	}
 	done.Ino = n.Ino
-	w := s.way(done.Session, op.Posix)
-	w.check(n.Ino)
+	keep := op.Posix && !op.Drop && !n.Dir
+	w := s.way(done.Session)
+	w.check(n.Ino, keep)
 	if done.Code = w.clear(); done.Code != OK {
 		return
 	}
-	s.unlink(n, done.Session, op.Posix && !op.Drop)
+	s.unlink(n, done.Session, keep)
 	s.touchDir(op.Parent)
 }
 
@@ -154,7 +155,6 @@ func (s *State) removable(n *Node, dir bool) Code {
 // unlink takes a node out of its directory. A file that is kept lives on as an orphan of the session, with its
 // locks; else all ends here, the session's own locks on it included.
 func (s *State) unlink(n *Node, session uint64, keep bool) {
-	keep = keep && !n.Dir
 	s.emit(Change{
 		Kind: Removed, Session: session, Parent: n.Parent, Name: n.Name, Ino: n.Ino, Dir: n.Dir, Orphan: keep,
 	})

@@ -40,7 +40,7 @@ func (s *State) commit(op *statepb.Commit, done *Change) {
 	s.emit(Change{Kind: Value, Ino: n.Ino, Generation: n.Generation, Session: done.Session})
 }
 
-// newValue returns the value that a commit makes of the present one. It never shares memory with the command.
+// newValue returns the value that a commit makes of the present one; a whole value is the command's own bytes.
 func (s *State) newValue(op *statepb.Commit, old []byte) ([]byte, Code) {
 	size, ok := newSize(op, uint64(len(old)), s.cur.limits.ValueLen)
 	switch {
@@ -55,10 +55,11 @@ func (s *State) newValue(op *statepb.Commit, old []byte) ([]byte, Code) {
 	if size == 0 {
 		return nil, OK
 	}
+	if c, ok := op.Change.(*statepb.Commit_Whole); ok {
+		return c.Whole, OK
+	}
 	v := make([]byte, size)
 	switch c := op.Change.(type) {
-	case *statepb.Commit_Whole:
-		copy(v, c.Whole)
 	case *statepb.Commit_Write:
 		copy(v, old)
 		if b := c.Write.GetBytes(); len(b) > 0 {

@@ -17,7 +17,6 @@ type View struct {
 	raises      uint64 // the last number given to a grant
 	lastSession uint64
 	tokenBase   uint64
-	clock       int64  // the leader's, from renewals
 	bytes       uint64 // of values and attributes
 	limits      Limits
 	rangeWaits  uint64
