@@ -61,6 +61,11 @@
 //
 // # Caveats
 //
-// A Queue is not safe for use by several goroutines. Several requests of one
-// holder do not wait in one queue: see [Queue.Waiting].
+// A Queue is not safe for use by several goroutines. A holder waits at most once
+// in it. It has no limit of its own on locks and waiters (up to 2^31 of each):
+// the host's table and the state count them and refuse.
+//
+// A caller that breaks the rules of a method (a second request of one that
+// waits, a conversion of what is not there) has a bug, and the method panics.
+// The state checks commands from the log before it comes here.
 package queue
