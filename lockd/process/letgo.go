@@ -9,33 +9,22 @@ import (
 )
 
 // CanLetGo reports whether somebody could still let go of one of these descriptors: whether any
-// thread of any process that has one of them, or of the requester's process, is neither waiting in a
-// request to this daemon (waiting says so of a thread; the requester counts as waiting) nor in wait(2)
-// or vfork(2) for a process of which the same is true.
+// thread of any process that has one of them is neither waiting in a request to this daemon (waiting says so of a
+// thread) nor in wait(2) or vfork(2) for a process of which the same is true.
 //
 // What cannot be looked at (gone meanwhile, no permission) counts as able to let go, so that no verdict
 // is passed on a guess. It looks at every process of the host, which takes milliseconds, but only if those
-// that are known to have the descriptor are all stuck. Must not be called by the goroutine that reads the
+// that are known to have the descriptors are all stuck. Must not be called by the goroutine that reads the
 // FUSE device (package comment).
-func CanLetGo(requester uint32, descriptors []Descriptor, waiting func(tid uint32) bool) bool {
-	own := Tgid(requester)
-	if own == 0 {
-		return true
-	}
-	s := search{
-		waiting: func(tid uint32) bool { return tid == requester || waiting(tid) },
-		stuck:   map[uint32]bool{},
-	}
-	if !s.isStuck(own) {
-		return true
-	}
+func CanLetGo(descriptors []Descriptor, waiting func(tid uint32) bool) bool {
+	s := search{waiting: waiting, stuck: map[uint32]bool{}}
 	for _, d := range descriptors {
 		opener := Tgid(d.Opener)
 		if opener == 0 || !s.isStuck(opener) {
 			return true
 		}
 	}
-	return s.anyHeirFree(own, descriptors)
+	return s.anyHeirFree(descriptors)
 }
 
 // search remembers what it found out about each process.
@@ -45,7 +34,7 @@ type search struct {
 }
 
 // anyHeirFree looks for a process that has one of the descriptors and is not stuck.
-func (s *search) anyHeirFree(own uint32, descriptors []Descriptor) bool {
+func (s *search) anyHeirFree(wanted []Descriptor) bool {
 	pids, err := readNumbers("/proc")
 	if err != nil {
 		return true
@@ -54,14 +43,19 @@ func (s *search) anyHeirFree(own uint32, descriptors []Descriptor) bool {
 		if stuck, known := s.stuck[pid]; known && stuck {
 			continue
 		}
-		for _, d := range descriptors {
-			if !hasDescriptor(pid, d) {
-				continue
-			}
-			if !s.isStuck(pid) {
-				return true
-			}
-			break
+		if has(pid, wanted) && !s.isStuck(pid) {
+			return true
+		}
+	}
+	return false
+}
+
+// has reports whether a process has one of the descriptors.
+func has(pid uint32, wanted []Descriptor) bool {
+	files := descriptors(pid)
+	for _, d := range wanted {
+		if fds := files[d.File]; len(fds) > 0 && anyShared(pid, fds, d) {
+			return true
 		}
 	}
 	return false

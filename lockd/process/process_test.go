@@ -390,7 +390,7 @@ libc.posix_spawnp(ctypes.byref(pid), b"true", acts, None, argv, None)
 			}
 			d := []Descriptor{{Opener: c.pid(), File: file}}
 			waiting := func(tid uint32) bool { return wait[tid] }
-			if got := CanLetGo(requester, d, waiting); got != test.want {
+			if got := CanLetGo(d, waiting); got != test.want {
 				t.Errorf("CanLetGo = %v, want %v", got, test.want)
 			}
 		})
@@ -404,14 +404,15 @@ func TestCanLetGoThreads(t *testing.T) {
 	_, file := newFile(t)
 	self := uint32(unix.Gettid())
 	d := []Descriptor{{Opener: self, File: file}}
-	if !CanLetGo(self, d, func(uint32) bool { return false }) {
+	if !CanLetGo(d, func(uint32) bool { return false }) {
 		t.Error("other threads of this process were taken for stuck")
 	}
-	if CanLetGo(self, d, func(uint32) bool { return true }) {
+	if CanLetGo(d, func(uint32) bool { return true }) {
 		t.Error("a process whose threads all wait can let go")
 	}
-	if !CanLetGo(1<<30, d, func(uint32) bool { return true }) {
-		t.Error("a requester that is gone is stuck")
+	gone := []Descriptor{{Opener: 1 << 30, File: file}}
+	if !CanLetGo(gone, func(uint32) bool { return true }) {
+		t.Error("an opener that is gone is stuck")
 	}
 }
 

@@ -93,6 +93,11 @@ func readNumbers(path string) ([]uint32, error) {
 		return nil, err
 	}
 	defer unix.Close(fd)
+	return numbersIn(fd)
+}
+
+// numbersIn reads the rest of an open directory.
+func numbersIn(fd int) ([]uint32, error) {
 	var numbers []uint32
 	buf := make([]byte, 8192)
 	for {

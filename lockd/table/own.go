@@ -1,6 +1,7 @@
 package table
 
 import (
+	"iter"
 	"slices"
 
 	"github.com/lockfs/lockfs/lockd/queue"
@@ -51,19 +52,20 @@ func (t *Table) rivalsAt(l *Lock, r *resource) (rivals []*Lock) {
 	return rivals
 }
 
-// under calls yield for every lock of the resources strictly below r.
-func (t *Table) under(r *resource) func(yield func(*Lock) bool) {
+// under returns every lock of the resources strictly below r, and those
+// requests for one that wait strictly below r.
+func (t *Table) under(r *resource) iter.Seq[*Lock] {
 	return func(yield func(*Lock) bool) { walkUnder(r, yield) }
 }
 
 func walkUnder(r *resource, yield func(*Lock) bool) bool {
 	for c := r.child; c != nil; c = c.sibNext {
 		for e := range c.q.All() {
-			if e.Holder.res == c && !yield(e.Holder) {
+			l := e.Holder
+			if (l.res == c || l.Mode == queue.None) && !yield(l) { // a conversion that waits here is found at its resource
 				return false
 			}
 		}
-		// A request that waits further up is found there, among the waiting.
 		if !walkUnder(c, yield) {
 			return false
 		}
@@ -101,6 +103,9 @@ func (t *Table) SetOwn(l *Lock, own []*Lock) {
 
 // setOwn replaces l's list of own locks, without a look at the queues.
 func (t *Table) setOwn(l *Lock, own []*Lock) {
+	if len(l.own) > 0 {
+		t.owners--
+	}
 	for _, o := range l.own {
 		o.refs--
 	}
@@ -111,7 +116,9 @@ func (t *Table) setOwn(l *Lock, own []*Lock) {
 			l.own = append(l.own, o)
 		}
 	}
-	if len(l.own) == 0 {
+	if len(l.own) > 0 {
+		t.owners++
+	} else {
 		l.own = nil
 	}
 }
@@ -188,7 +195,9 @@ func (t *Table) ownChanged(o *Lock) {
 func (t *Table) disown(o *Lock) {
 	for l := t.waitFirst; l != nil && o.refs > 0; l = l.next {
 		if i := slices.Index(l.own, o); i >= 0 {
-			l.own = slices.Delete(l.own, i, i+1)
+			if l.own = slices.Delete(l.own, i, i+1); len(l.own) == 0 {
+				t.owners--
+			}
 			o.refs--
 			if l.at.q.Waiting(l) != queue.None {
 				own, shared := t.exempt(l, l.at)
@@ -200,18 +209,24 @@ func (t *Table) disown(o *Lock) {
 
 // deadlock tells if what l waits for at r can never come.
 func (t *Table) deadlock(l *Lock, r *resource) {
-	if l.Flags&queue.NoDlckWt != 0 {
-		return
+	if cycle := t.Cycle(l); cycle != nil {
+		t.emit(Event{Kind: Deadlock, Lock: l, Ino: r.ino, Cycle: cycle})
+	}
+}
+
+// Cycle returns the cycle of waits that l is part of at the resource where it waits, as in a Deadlock event; nil
+// if there is none (any more).
+func (t *Table) Cycle(l *Lock) []*Lock {
+	r := l.at
+	if r == nil || l.Flags&queue.NoDlckWt != 0 {
+		return nil
 	}
 	for b := range r.q.Blockers(l) {
 		if !b.Ceiling && !b.Shared && !b.Waiting && b.Holder.Flags&queue.NoDlckBlk == 0 && slices.Contains(l.own, b.Holder) {
-			t.emit(Event{Kind: Deadlock, Lock: l, Ino: r.ino, Cycle: []*Lock{l, b.Holder}})
-			return
+			return []*Lock{l, b.Holder}
 		}
 	}
-	if cycle := r.q.Cycle(l); cycle != nil {
-		t.emit(Event{Kind: Deadlock, Lock: l, Ino: r.ino, Cycle: cycle})
-	}
+	return r.q.Cycle(l)
 }
 
 // tell tells those who hold l up at r.

@@ -1,0 +1,132 @@
+package lockd
+
+import (
+	"github.com/lockfs/lockfs/lockd/queue"
+	"github.com/lockfs/lockfs/lockd/state"
+	"github.com/lockfs/lockfs/lockd/table"
+)
+
+// errNotFound is for a lock on a resource that is gone.
+const errNotFound = state.NotFound
+
+// event handles one event of the table. Called with the mutex held.
+func (h *Host) event(e *table.Event) {
+	var l *Lock
+	if e.Lock != nil {
+		l = e.Lock.User.(*Lock)
+	}
+	switch e.Kind {
+	case table.Granted:
+		h.grantedLater(l, e)
+	case table.Refused:
+		if l.wait != nil {
+			h.finish(l, reason(e.Reason))
+		}
+	case table.Blocking:
+		h.blocking(l, e)
+	case table.Waiting:
+		h.lookAgain(l)
+	case table.Deadlock:
+		h.suspected(l)
+	case table.Lost:
+		n := h.lockNotice(NoticeLost, l)
+		n.Mode, n.Token = l.Mode(), l.Token()
+		h.lose(l, n, h.lossReason)
+	case table.Jeopardy:
+		h.jeopardy(true)
+	case table.Safe:
+		h.jeopardy(false)
+	}
+}
+
+// grantedLater ends the wait of a request that was not granted by Try.
+func (h *Host) grantedLater(l *Lock, e *table.Event) {
+	w := l.wait
+	l.t.Since = h.cfg.Now()
+	if w == nil {
+		h.granted(l, 0, e.Converted)
+		return
+	}
+	h.granted(l, w.expires, e.Converted)
+	if l.async {
+		kind := NoticeGranted
+		if e.Converted {
+			kind = NoticeConverted
+		}
+		h.tellListener(l, h.lockNotice(kind, l))
+	}
+	h.finish(l, nil)
+}
+
+// blocking is a blocking AST.
+func (h *Host) blocking(l *Lock, e *table.Event) {
+	if l.Listener == nil && !h.subscribed.Load() {
+		return
+	}
+	n := h.lockNotice(NoticeBlocking, l)
+	n.Wanted = e.Mode
+	switch {
+	case e.By != nil:
+		n.By = Party{Host: h.cfg.Name, PID: e.By.PID}
+	default:
+		s, _ := h.View().Session(e.BySession)
+		n.By = Party{Host: s.Host}
+	}
+	h.tellListener(l, n)
+	h.publish(n)
+}
+
+// lockNotice begins a notice of a lock. Whose it is stands in By; for blocking that is replaced by who asks.
+func (h *Host) lockNotice(kind NoticeKind, l *Lock) Notice {
+	v := h.View()
+	return Notice{
+		Kind: kind, Time: h.wall(), Ino: l.t.Ino, Mode: l.t.Mode, Token: l.t.Token,
+		By:   Party{Host: h.cfg.Name, PID: l.t.PID},
+		Path: resourcePath(v, l.t.Ino),
+	}
+}
+
+// resourcePath names a resource: a directory's lock file is the directory's `.lock`, but notices name the directory.
+func resourcePath(v *state.View, ino uint64) string { return v.Path(ino) }
+
+// tellListener queues a notice for a lock's own listener.
+func (h *Host) tellListener(l *Lock, n Notice) {
+	if l.Listener != nil {
+		h.outbox = append(h.outbox, delivery{to: l.Listener, n: n})
+	}
+}
+
+// publish queues a notice for the subscribers.
+func (h *Host) publish(n Notice) {
+	if !h.subscribed.Load() {
+		return
+	}
+	if n.Ino != 0 && n.above == nil {
+		n.above = h.View().Ancestors(nil, n.Ino)
+	}
+	h.outbox = append(h.outbox, delivery{n: n})
+}
+
+// jeopardy tells that the lease is half gone, or safe again.
+func (h *Host) jeopardy(on bool) {
+	h.lease.jeopardy = on
+	kind := NoticeSafe
+	if on {
+		kind = NoticeJeopardy
+		h.log.Warn("the session was not renewed for half its time to live: nothing is granted from the cache", "session", h.lease.session)
+	} else {
+		h.log.Info("the session is renewed again", "session", h.lease.session)
+	}
+	n := Notice{Kind: kind, Time: h.wall(), By: Party{Host: h.cfg.Name}}
+	h.tellAll(n)
+	h.publish(n)
+}
+
+// tellAll tells the listeners of all locks that are held.
+func (h *Host) tellAll(n Notice) {
+	for t := range h.table.All() {
+		if l, ok := t.User.(*Lock); ok && t.Mode != queue.None {
+			h.tellListener(l, n)
+		}
+	}
+}

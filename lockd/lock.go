@@ -1,0 +1,360 @@
+package lockd
+
+import (
+	"time"
+
+	"github.com/lockfs/lockfs/lockd/queue"
+	"github.com/lockfs/lockfs/lockd/table"
+)
+
+// waiter is a request that could not be granted at once, and whoever waits for it.
+type waiter struct {
+	done     chan struct{} // closed when finished; nil for an asynchronous request
+	err      error
+	finished bool
+	tid      uint32 // of the thread that waits, 0 if none does
+	order    uint64 // of the begin of the wait: the youngest has the highest
+	convert  bool
+	mode     queue.Mode // asked for
+	expires  time.Duration
+	looking  bool // a goroutine looks for own locks
+	begun    bool // the caller of an asynchronous request was told that it is accepted
+}
+
+// ttl takes a lock away when its time to live is over.
+type ttl struct{ timer *time.Timer }
+
+// Lock asks for a lock and waits until it is granted. It returns
+//
+//   - nil: granted. An interrupt that came too late is ignored: the caller has the lock.
+//   - ErrBusy: NoQueue was set and it cannot be had now.
+//   - ErrTimeout, ErrInterrupted: the request is withdrawn.
+//   - ErrDeadlock: it waits for its own owner, or is the youngest of a cycle.
+//   - ErrNoLocks, ErrDraining, ErrClosed, ErrFlags, state.NotFound: it was not accepted.
+//   - ErrLost: l was lost before and not released.
+//
+// The lock must not be held or waiting.
+func (h *Host) Lock(c *Call, l *Lock, r Request) error {
+	h.mu.Lock()
+	if err := h.admit(l); err != nil {
+		h.mu.Unlock()
+		return err
+	}
+	now := h.onTime()
+	l.t.Ino, l.t.PID, l.t.UID = r.Ino, 0, 0
+	if c != nil {
+		l.t.PID, l.t.UID = c.PID, c.UID
+	}
+	if l.t.User == nil {
+		l.t.User = l
+	}
+	if h.table.Try(&l.t, r.Mode, r.Flags) {
+		l.t.Since = now
+		h.granted(l, r.TTL, false)
+		h.unlock()
+		return nil
+	}
+	return h.ask(c, l, r, false)
+}
+
+// Enqueue asks for a lock and returns at once: with nil if the request is accepted, be it granted or waiting, else with
+// the errors of Lock. The Listener is told of the grant (NoticeGranted), or of why there will be none (NoticeFailed).
+func (h *Host) Enqueue(c *Call, l *Lock, r Request) error {
+	h.mu.Lock()
+	if err := h.admit(l); err != nil {
+		h.mu.Unlock()
+		return err
+	}
+	now := h.onTime()
+	l.t.Ino, l.t.User = r.Ino, l
+	if c != nil {
+		l.t.PID, l.t.UID = c.PID, c.UID
+	}
+	if h.table.Try(&l.t, r.Mode, r.Flags) {
+		l.t.Since = now
+		h.granted(l, r.TTL, false)
+		h.tellListener(l, h.lockNotice(NoticeGranted, l))
+		h.unlock()
+		return nil
+	}
+	return h.ask(c, l, r, true)
+}
+
+// Convert changes the mode of a lock that is held. A mode that the present one covers is given at once. While it
+// waits the lock keeps what it has, and after an error too, but for ErrLost. Errors as for Lock.
+func (h *Host) Convert(c *Call, l *Lock, mode queue.Mode, flags queue.Flags, wait time.Duration) error {
+	h.mu.Lock()
+	switch {
+	case h.phase == fresh || h.phase == closed:
+		h.mu.Unlock()
+		return ErrClosed
+	case l.lost.Load():
+		h.mu.Unlock()
+		return ErrLost
+	case !l.t.Held() || l.wait != nil:
+		h.mu.Unlock()
+		return ErrBusy
+	case flags.Check(l.t.Mode, mode) != nil:
+		h.mu.Unlock()
+		return ErrFlags
+	case h.phase == draining && !l.t.Mode.Covers(mode):
+		h.mu.Unlock()
+		return ErrDraining
+	}
+	now := h.onTime()
+	if l.lost.Load() {
+		h.unlock()
+		return ErrLost
+	}
+	if h.table.TryConvert(&l.t, mode, flags) {
+		l.t.Since = now
+		h.granted(l, 0, true)
+		h.unlock()
+		return nil
+	}
+	return h.ask(c, l, Request{Ino: l.t.Ino, Mode: mode, Flags: flags, Wait: wait}, false)
+}
+
+// Release lets go of a lock, or withdraws the request that waits. A lock that was lost becomes no lock, which can be
+// locked again. Release never waits.
+func (h *Host) Release(l *Lock) {
+	h.mu.Lock()
+	if l.wait != nil {
+		h.finish(l, ErrInterrupted)
+	}
+	if l.t.Held() && h.subscribed.Load() {
+		h.publish(h.lockNotice(NoticeReleased, l))
+	}
+	h.table.Release(&l.t)
+	h.forget(l)
+	l.lost.Store(false)
+	h.unlock()
+}
+
+// Check returns nil if the lock is not lost, by the clock of this very moment: it does not count on anybody having noticed
+// the end of the lease. What a caller does with a descriptor goes through Check first.
+func (h *Host) Check(l *Lock) error {
+	if l.lost.Load() || h.cfg.Now() >= h.leaseEnd.Load() && l.mode.Load() != 0 {
+		return ErrLost
+	}
+	return nil
+}
+
+// Fresh returns nil while the host may answer reads without a lock from its own state: until its lease has run out.
+// Then it returns ErrNoQuorum.
+func (h *Host) Fresh() error {
+	if h.cfg.Now() >= h.leaseEnd.Load() {
+		return ErrNoQuorum
+	}
+	return nil
+}
+
+// LeaseLeft returns how long the host may still act on what it knows, and so how long kernel caches may last.
+func (h *Host) LeaseLeft() time.Duration {
+	return max(0, time.Duration(h.leaseEnd.Load()-h.cfg.Now()))
+}
+
+// admit refuses new requests.
+func (h *Host) admit(l *Lock) error {
+	switch {
+	case l.lost.Load():
+		return ErrLost
+	case l.t.Held() || l.wait != nil:
+		return ErrBusy
+	case h.phase == running:
+		return nil
+	case h.phase == draining:
+		return ErrDraining
+	}
+	return ErrClosed
+}
+
+// onTime lets the table know the time if that matters now, and returns it: nothing is granted by a lease that
+// ran out while this process was stopped.
+func (h *Host) onTime() int64 {
+	now := h.cfg.Now()
+	if now >= h.lease.edge {
+		h.advance(now)
+	}
+	return now
+}
+
+// ask makes a request that could not be granted at once. It is called with the mutex held and lets go of it.
+func (h *Host) ask(c *Call, l *Lock, r Request, async bool) error {
+	l.async = async
+	convert := l.t.Held()
+	if err := r.Flags.Check(l.t.Mode, r.Mode); err != nil {
+		h.unlock()
+		return ErrFlags
+	}
+	w := &waiter{convert: convert, mode: r.Mode, expires: r.TTL}
+	if !async {
+		w.done = make(chan struct{})
+	}
+	l.wait = w
+	own := h.ownAmong(c, l, r.Mode)
+	if !w.finished && h.phase != running && !(convert && h.phase == draining) {
+		h.finish(l, ErrDraining)
+	}
+	if w.finished { // released, lost or refused during the look-ups
+		h.unlock()
+		return w.err
+	}
+	h.order++
+	w.order = h.order
+	if c != nil && !async {
+		w.tid = c.PID
+		h.waiters[w.tid]++
+	}
+	if convert {
+		h.table.Convert(&l.t, r.Mode, r.Flags, own)
+	} else {
+		h.table.Request(&l.t, r.Mode, r.Flags, own)
+	}
+	h.settle()
+	w.begun = true
+	err := w.err
+	h.unlock()
+	if async {
+		return err // nil, or why it was refused at once
+	}
+	return h.await(c, l, w, r.Wait)
+}
+
+// await waits for the end of a request, or withdraws it.
+func (h *Host) await(c *Call, l *Lock, w *waiter, wait time.Duration) error {
+	select {
+	case <-w.done:
+		return w.err
+	default:
+	}
+	c.park()
+	var over <-chan time.Time
+	if wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		over = timer.C
+	}
+	var err error
+	select {
+	case <-w.done:
+		return w.err
+	case <-c.cancel():
+		err = ErrInterrupted
+	case <-over:
+		err = ErrTimeout
+	}
+	h.mu.Lock()
+	h.withdrawLock(l, w, err)
+	h.unlock()
+	return w.err
+}
+
+// withdrawLock takes back a request unless it is finished.
+func (h *Host) withdrawLock(l *Lock, w *waiter, err error) {
+	if w.finished || l.wait != w {
+		return
+	}
+	h.table.Cancel(&l.t)
+	h.finish(l, err)
+}
+
+// finish ends the wait of a lock.
+func (h *Host) finish(l *Lock, err error) {
+	w := l.wait
+	l.wait = nil
+	w.finished, w.err = true, err
+	if w.tid != 0 {
+		if h.waiters[w.tid]--; h.waiters[w.tid] == 0 {
+			delete(h.waiters, w.tid)
+		}
+	}
+	if w.done != nil {
+		close(w.done)
+		return
+	}
+	if err != nil && err != ErrLost && err != ErrInterrupted && w.begun {
+		n := h.lockNotice(NoticeFailed, l)
+		n.Err, n.Wanted = err, w.mode
+		h.tellListener(l, n)
+	}
+}
+
+// granted notes what the table has granted to a lock.
+func (h *Host) granted(l *Lock, expires time.Duration, convert bool) {
+	l.mode.Store(uint32(l.t.Mode))
+	l.token.Store(l.t.Token)
+	if expires > 0 {
+		h.expireAfter(l, expires)
+	}
+	if h.subscribed.Load() {
+		kind := NoticeGranted
+		if convert {
+			kind = NoticeConverted
+		}
+		h.publish(h.lockNotice(kind, l))
+	}
+}
+
+// expireAfter arms the time to live.
+func (h *Host) expireAfter(l *Lock, d time.Duration) {
+	l.disarm()
+	t := &ttl{}
+	l.ttl = t
+	t.timer = time.AfterFunc(d, func() {
+		h.mu.Lock()
+		if l.ttl == t && h.phase != closed {
+			h.takeAway(l, "its time to live is over")
+		}
+		h.unlock()
+	})
+}
+
+func (l *Lock) disarm() {
+	if l.ttl != nil {
+		l.ttl.timer.Stop()
+		l.ttl = nil
+	}
+}
+
+// takeAway makes a lock a lost one.
+func (h *Host) takeAway(l *Lock, why string) {
+	if !l.t.Held() {
+		return
+	}
+	n := h.lockNotice(NoticeLost, l)
+	h.table.Release(&l.t)
+	h.lose(l, n, why)
+}
+
+// lose notes that a lock, which is out of the table, is lost.
+func (h *Host) lose(l *Lock, n Notice, why string) {
+	if l.wait != nil {
+		h.finish(l, ErrLost)
+	}
+	l.lost.Store(true)
+	h.forget(l)
+	n.Reason = why
+	h.tellListener(l, n)
+	h.publish(n)
+}
+
+// forget makes a lock have nothing.
+func (h *Host) forget(l *Lock) {
+	l.disarm()
+	l.mode.Store(0)
+	l.token.Store(0)
+}
+
+// reason turns the table's reason into an error.
+func reason(r table.Reason) error {
+	switch r {
+	case table.Busy, table.NoLease:
+		return ErrBusy
+	case table.NoLocks:
+		return ErrNoLocks
+	case table.NotFound:
+		return errNotFound
+	}
+	return r
+}

@@ -1,0 +1,249 @@
+package lockd
+
+import (
+	"slices"
+
+	"github.com/lockfs/lockfs/lockd/state"
+	"github.com/lockfs/lockfs/lockd/state/statepb"
+)
+
+// Range is a byte range of a file and its owner, as fcntl(2) has them.
+type Range struct {
+	Owner uint64 // the kernel's number of the owner; may be used again when the owner is gone
+	Write bool
+	Start uint64
+	End   uint64 // inclusive; state.MaxRange: to the end, however the file grows
+	PID   uint32 // process, for F_GETLK
+	OFD   bool   // the owner is an open file description: never EDEADLK
+}
+
+// rangeWait is a wait for a byte-range lock.
+type rangeWait struct {
+	ino      uint64
+	want     Range
+	done     chan struct{}
+	err      error
+	finished bool
+}
+
+// finish ends the wait. Called with the mutex held.
+func (r *rangeWait) finish(err error) {
+	if !r.finished {
+		r.finished, r.err = true, err
+		close(r.done)
+	}
+}
+
+// LockRange locks a byte range. It returns nil; ErrBusy if it conflicts and wait is false; ErrInterrupted;
+// ErrDeadlock for a cycle of POSIX owners; ErrNoQuorum if wait is false; ErrNoLocks. A wait outlasts
+// the loss of the session; what is locked does not.
+func (h *Host) LockRange(c *Call, ino uint64, r Range, wait bool) error {
+	for {
+		again, err := h.lockRange(c, ino, r, wait)
+		if !again {
+			return err
+		}
+	}
+}
+
+// lockRange tries once; again says that the session was lost meanwhile.
+func (h *Host) lockRange(c *Call, ino uint64, r Range, wait bool) (again bool, err error) {
+	w := &rangeWait{ino: ino, want: r, done: make(chan struct{})}
+	tid := uint32(0)
+	h.mu.Lock()
+	if h.phase != running {
+		err := ErrClosed
+		if h.phase == draining {
+			err = ErrDraining
+		}
+		h.mu.Unlock()
+		return false, err
+	}
+	h.rangeID++
+	id := h.rangeID
+	h.ranges[id] = w
+	if c != nil && wait && c.PID != 0 {
+		tid = c.PID
+		h.waiters[tid]++
+	}
+	h.mu.Unlock()
+	defer func() {
+		h.mu.Lock()
+		delete(h.ranges, id)
+		if tid != 0 {
+			if h.waiters[tid]--; h.waiters[tid] == 0 {
+				delete(h.waiters, tid)
+			}
+		}
+		h.mu.Unlock()
+	}()
+	res, err := h.do(c, &pending{cmd: &statepb.Command{Op: &statepb.Command_RangeLock{RangeLock: &statepb.RangeLock{
+		Ino: ino, Owner: r.Owner, Write: r.Write, Start: r.Start, End: r.End, Pid: r.PID, Id: id, Wait: wait, Ofd: r.OFD,
+	}}}}, h.cfg.OpTimeout)
+	if err != nil || res.Code != state.Waiting {
+		return wait && err == ErrNoQuorum && !interrupted(c), rangeError(err)
+	}
+	select {
+	case <-w.done:
+		return w.err == errSessionLost, w.err
+	case <-c.cancel():
+	}
+	return false, h.cancelRange(w, id)
+}
+
+// cancelRange withdraws a wait that was interrupted; if it was granted meanwhile, it stays granted.
+func (h *Host) cancelRange(w *rangeWait, id uint64) error {
+	_, err := h.do(nil, &pending{cmd: &statepb.Command{Op: &statepb.Command_RangeCancel{RangeCancel: &statepb.RangeCancel{Id: id}}}},
+		h.cfg.OpTimeout)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if w.finished && w.err == nil {
+		return nil
+	}
+	_ = err // withdrawn, or gone with its session, or as good as: its answer is not awaited
+	return ErrInterrupted
+}
+
+func interrupted(c *Call) bool {
+	select {
+	case <-c.cancel():
+		return true
+	default:
+		return false
+	}
+}
+
+// rangeError turns the state's answer into this package's errors.
+func rangeError(err error) error {
+	switch err {
+	case state.Busy:
+		return ErrBusy
+	case state.Deadlock:
+		return ErrDeadlock
+	case state.TooMany:
+		return ErrNoLocks
+	}
+	return err
+}
+
+// UnlockRange unlocks a byte range of its owner.
+func (h *Host) UnlockRange(c *Call, ino uint64, r Range) error {
+	_, err := h.Do(c, &statepb.Command{Op: &statepb.Command_RangeUnlock{RangeUnlock: &statepb.RangeUnlock{
+		Ino: ino, Owner: r.Owner, Start: r.Start, End: r.End,
+	}}})
+	return err
+}
+
+// DropRanges unlocks all that an owner has on a file, and does nothing, quickly, if that is nothing. The answer is not
+// awaited: it comes before that of any later command of this host.
+func (h *Host) DropRanges(ino, owner uint64) {
+	if !h.hasRanges(ino, owner) {
+		return
+	}
+	h.mu.Lock()
+	if h.phase == running || h.phase == draining {
+		h.enqueue(&pending{own: true, cmd: &statepb.Command{Op: &statepb.Command_RangeUnlock{RangeUnlock: &statepb.RangeUnlock{
+			Ino: ino, Owner: owner, All: true,
+		}}}})
+	}
+	h.unlock()
+}
+
+// hasRanges reports whether an owner has or awaits a range.
+func (h *Host) hasRanges(ino, owner uint64) bool {
+	v := h.View()
+	for r := range v.Ranges(ino) {
+		if r.Owner == owner && r.Session == h.sessionID.Load() {
+			return true
+		}
+	}
+	for r := range v.RangeWaits(ino) {
+		if r.Owner == owner && r.Session == h.sessionID.Load() {
+			return true
+		}
+	}
+	return false
+}
+
+// TestRange returns the first lock that is in the way of a range, and its host; ok is false if there is none. The
+// owner is the range's own and is not in its own way.
+func (h *Host) TestRange(ino uint64, r Range) (conflict state.Range, host string, ok bool) {
+	v := h.View()
+	conflict, ok = v.RangeConflict(ino, state.Range{
+		Session: h.sessionID.Load(), Owner: r.Owner, Start: r.Start, End: r.End, Write: r.Write, PID: r.PID,
+	})
+	if !ok {
+		return conflict, "", false
+	}
+	s, _ := v.Session(conflict.Session)
+	return conflict, s.Host, true
+}
+
+// loseRanges tells who waits for a range that the session is lost: it asks again in the next one.
+func (h *Host) loseRanges() {
+	for _, w := range h.ranges {
+		w.finish(errSessionLost)
+	}
+}
+
+// recallWatch waits for the answers to the recalls of a conditional removal.
+type recallWatch struct {
+	h       *Host
+	inos    []uint64
+	refused chan struct{} // closed: somebody uses it
+	lowered chan struct{} // closed: somebody gave way
+	done    bool
+}
+
+// awaitRecall begins to watch.
+func (h *Host) awaitRecall(inos []uint64) *recallWatch {
+	w := &recallWatch{h: h, inos: inos, refused: make(chan struct{}), lowered: make(chan struct{})}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.recalls[w] = struct{}{}
+	return w
+}
+
+func (w *recallWatch) stop() {
+	w.h.mu.Lock()
+	defer w.h.mu.Unlock()
+	delete(w.h.recalls, w)
+}
+
+// recallAnswered is told that a host lock was lowered, or that a request of this host was refused.
+func (h *Host) recallAnswered(c *state.Change) {
+	for w := range h.recalls {
+		if w.done {
+			continue
+		}
+		switch {
+		case c.Kind == state.HostLowered:
+			w.done = true
+			close(w.lowered)
+		case c.Session == h.lease.session && slices.Contains(w.inos, c.Ino):
+			w.done = true
+			close(w.refused)
+		}
+	}
+}
+
+// pin keeps resources as they are for a removal.
+func (h *Host) pin(inos []uint64) (unpin func(), err error) {
+	h.mu.Lock()
+	defer h.unlock()
+	for i, ino := range inos {
+		if !h.table.Pin(ino) {
+			for _, done := range inos[:i] {
+				h.table.Unpin(done)
+			}
+			return nil, ErrBusy
+		}
+	}
+	return func() {
+		h.mu.Lock()
+		for _, ino := range inos {
+			h.table.Unpin(ino)
+		}
+		h.unlock()
+	}, nil
+}
