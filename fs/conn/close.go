@@ -40,8 +40,10 @@ func (c *Conn) Abort() error {
 }
 
 // Close unmounts and ends the connection, whatever is still open there, and returns when Serve has. Handlers that wait
-// are cancelled, and what clients keep open fails with ENOTCONN from then on. Not to be called by a handler.
+// are cancelled, requests that have not been read fail, and what clients keep open answers ENOTCONN from then on. Not to
+// be called by a handler.
 func (l *Loop) Close() error {
+	root, reachable := l.conn.openRoot()
 	err := l.conn.Unmount()
 	if !l.serving.Load() {
 		l.conn.closeDevice()
@@ -52,10 +54,38 @@ func (l *Loop) Close() error {
 	l.cancelParked()
 	l.notifier.end()
 	l.closing.Store(true)
-	l.retrieve(closeUnique) // fails if the connection has ended, which the reader sees too
+	if !reachable {
+		// Unmounted by somebody else already. If nothing is open there, that was the end.
+		err = errors.Join(err, l.conn.Abort())
+		<-l.done
+		return err
+	}
+	awake := make(chan struct{})
+	go func() {
+		defer close(awake)
+		defer unix.Close(root)
+		var st unix.Statfs_t
+		unix.Fstatfs(root, &st)
+	}()
 	<-l.done
+	<-awake
 	return err
 }
 
-// closeUnique marks the NOTIFY_REPLY that Close asks for.
-const closeUnique = 1
+// openRoot opens the root of the mount, of which the daemon learns nothing; false if the mount is not at its place.
+// While it is open the connection does not end by an unmount.
+//
+// It is there to wake the reader, which sleeps in a read(2) that nothing but a request ends: closing the descriptor does
+// not, nor a signal, since Go's handlers restart it. (NOTIFY_RETRIEVE would cause a request, but for regular files
+// only.)
+func (c *Conn) openRoot() (fd int, ok bool) {
+	fd, err := unix.Open(c.mountPoint, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, false
+	}
+	if p, err := lookAt(fd); err != nil || p.mountID != c.mountID {
+		unix.Close(fd)
+		return -1, false
+	}
+	return fd, true
+}

@@ -279,3 +279,9 @@ func lockThread() int {
 	runtime.LockOSThread()
 	return unix.Gettid()
 }
+
+// after is what follows the first occurrence of text.
+func (s *syncBuffer) after(text string) string {
+	_, after, _ := strings.Cut(s.String(), text)
+	return after
+}

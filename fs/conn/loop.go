@@ -43,7 +43,7 @@ type Loop struct {
 	done       chan struct{}  // closed when Serve is over
 	settings   atomic.Pointer[Settings]
 	serving    atomic.Bool
-	closing    atomic.Bool   // the reader stops at the next NOTIFY_REPLY
+	closing    atomic.Bool   // the reader stops at the next request
 	retried    atomic.Uint64 // INTERRUPTs answered EAGAIN
 	err        error         // what ended the reading; belongs to the role
 
@@ -144,8 +144,7 @@ func (l *Loop) read() {
 		n, err := unix.Read(l.conn.fd, *l.in)
 		switch err {
 		case nil:
-			if l.closing.Load() && header(*l.in).Opcode == opNotifyReply {
-				l.cancelParked()
+			if l.closing.Load() {
 				return
 			}
 			if !l.serve((*l.in)[:n]) {
@@ -217,8 +216,6 @@ func (l *Loop) handle(f *frame) []byte {
 		return l.answerPoll(request, out)
 	case f.op == opLookup && f.node == 1 && string(request[inHeaderSize:]) == pollHack:
 		return errorReply(out, fuse.ENOENT, f.unique)
-	case f.op == opNotifyReply:
-		return nil
 	}
 	n, status := l.server.HandleRequest(f.in[:], f.out[:])
 	switch {

@@ -31,7 +31,11 @@ func look(path string) (place, error) {
 		return place{}, err
 	}
 	defer unix.Close(fd)
-	var p place
+	return lookAt(fd)
+}
+
+// lookAt finds what is mounted where a directory is open.
+func lookAt(fd int) (p place, err error) {
 	if p.path, err = os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd)); err != nil {
 		return place{}, err
 	}

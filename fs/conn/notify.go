@@ -51,16 +51,6 @@ func (l *Loop) Delete(parent, child uint64, name string) error {
 	return l.notify(codeDelete, b)
 }
 
-// retrieve asks the kernel for nothing of the root's cache. What it is good for is the NOTIFY_REPLY that comes back:
-// it wakes the reader.
-func (l *Loop) retrieve(unique uint64) error {
-	var b [outHeaderSize + 32]byte
-	body := b[outHeaderSize:]
-	native.PutUint64(body[0:], unique)
-	native.PutUint64(body[8:], 1)
-	return l.notify(codeRetrieve, b[:])
-}
-
 // notify writes a notification whose body is in place behind the room for the header. What the kernel does not know
 // or cannot drop is nothing to it; a connection that has ended is an error.
 func (l *Loop) notify(code int32, message []byte) error {

@@ -21,7 +21,6 @@ const (
 	opInterrupt   = 36
 	opIoctl       = 39
 	opPoll        = 40
-	opNotifyReply = 41
 	opReaddirplus = 44
 	opTmpfile     = 51
 )
@@ -31,7 +30,6 @@ const (
 	codePoll       = 1
 	codeInvalInode = 2
 	codeInvalEntry = 3
-	codeRetrieve   = 5
 	codeDelete     = 6
 )
 

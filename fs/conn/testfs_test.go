@@ -28,7 +28,8 @@ type testFS struct {
 	handles    map[uint64]*testHandle
 	lastFh     uint64
 	mknodGate  chan struct{}
-	stallFlush int // every so many, it takes 5 ms
+	late       bool // an open at a gate cannot be interrupted
+	stallFlush int  // every so many, it takes 5 ms
 
 	failed    []uint64 // fh of OpenFailed
 	unmounted bool
@@ -179,13 +180,19 @@ func (t *testFS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut
 		t.loop.Park(in.Unique)
 		select {
 		case <-f.gate:
+			t.mu.Lock()
 		case <-cancel:
 			t.mu.Lock()
+			if t.late {
+				t.mu.Unlock()
+				<-f.gate
+				t.mu.Lock()
+				break
+			}
 			defer t.mu.Unlock()
 			t.note("interrupted %s", f.name)
 			return fuse.EINTR
 		}
-		t.mu.Lock()
 	}
 	defer t.mu.Unlock()
 	t.lastFh++
