@@ -163,6 +163,7 @@ func (s *State) operate(c *statepb.Command, done *Change) {
 func (s *State) setLimits(op *statepb.SetLimits) Code {
 	l, ok := s.cur.limits.with(op)
 	if !ok {
+		s.emit(Change{Kind: Limited, Code: Invalid})
 		return Invalid
 	}
 	s.cur.limits = l

@@ -54,7 +54,7 @@ const (
 	RangeReleased // Session, Ino, Owner: byte ranges were unlocked
 	Delayed       // Ino, Session (that ended): the lock is withheld for the node's lockdelay
 	DelayOver     // Ino
-	Limited       // the limits were changed
+	Limited       // the limits were changed; Code Invalid if they may not be had
 	numKinds
 )
 
@@ -126,4 +126,53 @@ type Change struct {
 	Name    string
 	NewName string
 	Host    string
+}
+
+// String returns the change on one line: its kind and the fields that are not zero, but the index.
+func (c Change) String() string {
+	b := []byte(c.Kind.String())
+	if c.Kind == Done || c.Code != OK {
+		b = append(b, ' ')
+		b = append(b, c.Code.String()...)
+	}
+	number := func(name string, v uint64) {
+		if v != 0 {
+			b = strconv.AppendUint(append(append(append(b, ' '), name...), '='), v, 10)
+		}
+	}
+	word := func(name, v string, is bool) {
+		if is {
+			b = append(append(append(append(b, ' '), name...), '='), v...)
+		}
+	}
+	flag := func(name string, is bool) {
+		if is {
+			b = append(append(b, ' '), name...)
+		}
+	}
+	lowered := c.Kind == HostLowered
+	number("session", c.Session)
+	number("seq", c.Seq)
+	number("next", c.Next)
+	number("ino", c.Ino)
+	number("parent", c.Parent)
+	word("name", strconv.Quote(c.Name), c.Name != "")
+	number("new-parent", c.NewParent)
+	word("new-name", strconv.Quote(c.NewName), c.NewName != "")
+	word("mode", c.Mode.String(), c.Mode != queue.None || lowered)
+	word("wanted", c.Wanted.String(), c.Wanted != queue.None)
+	number("by", c.By)
+	number("generation", c.Generation)
+	number("raise", c.Raise)
+	number("owner", c.Owner)
+	number("id", c.ID)
+	word("host", c.Host, c.Host != "")
+	number("nonce", c.Nonce)
+	number("stamp", uint64(c.Stamp))
+	word("reason", c.Reason.String(), c.Kind == SessionEnded)
+	flag("try", c.Try)
+	flag("converted", c.Converted)
+	flag("orphan", c.Orphan)
+	flag("dir", c.Dir)
+	return string(b)
 }

@@ -37,7 +37,7 @@ func (s *State) dropLock(ino, session uint64, reason Reason) {
 		s.spoil(ino, session)
 	}
 	c := s.contention(ino)
-	if d := n.LockDelay(); d > 0 && reason != Leave && mode != queue.None {
+	if d := n.LockDelay(); d > 0 && reason != Leave && mode > queue.NL {
 		s.withhold(ino, session, int64(d))
 		c.q.SetCeiling(withheld)
 	}

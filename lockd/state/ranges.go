@@ -99,7 +99,7 @@ func (f *fileRanges) others(session uint64) bool {
 		slices.ContainsFunc(f.waits, func(w RangeWait) bool { return w.Session != session })
 }
 
-// mayHave says whether a request that came after the first n waits can be granted. It overtakes none of them that
+// mayHave says whether a request that waits behind the first n waits can be granted. It overtakes none of them that
 // it conflicts with, unless its owner has a lock on the file already: they may be waiting for that very lock.
 func (f *fileRanges) mayHave(want *Range, n int) bool {
 	if f.conflict(want) >= 0 {
@@ -228,8 +228,12 @@ func (s *State) rangeLock(op *statepb.RangeLock, done *Change) {
 		return
 	}
 	f := s.fileRanges(op.Ino)
+	ahead := 0 // F_SETLK asks what is locked, not who waits (POSIX)
+	if op.Wait {
+		ahead = len(f.waits)
+	}
 	switch {
-	case f.mayHave(&r, len(f.waits)):
+	case f.mayHave(&r, ahead):
 		before := len(f.held)
 		f.set(r)
 		s.countRanges(r.Session, len(f.held)-before)
