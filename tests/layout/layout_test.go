@@ -23,7 +23,7 @@ var mayImport = map[string][]string{
 	"fs/conn":       {},
 	"fs/ioc":        {"lockd/queue"},
 	"fs":            {"fs/conn", "fs/ioc", "lockd", "lockd/state", "lockd/table", "lockd/queue", "lockd/process"},
-	"cmd":           {"fs", "cluster", "lockd"},
+	"cmd":           {"fs", "fs/ioc", "cluster", "lockd", "lockd/queue"},
 }
 
 // pure are the packages that decide and do no I/O; mustNot is what they may never reach directly.
