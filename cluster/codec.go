@@ -18,26 +18,33 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // entryCodec is how one raft.Log lies in the log:
 //
-//	crc-32c of the rest (4, little-endian)  index  term  type  appended (ns)  len(extensions)  extensions  data
+//	crc-32c of the rest (u32)  bytes in all (u32)  index  term  type  appended (ns)  len(extensions)  extensions  data
 //
-// Numbers are varints; the data goes to the end. raft-wal checks a CRC only of the last batch, when it opens a log;
+// The two u32 are little-endian, the others varints; the data goes to the end. raft-wal checks a CRC only of the last batch, when it opens a log;
 // with this one every entry is checked whenever it is read.
 type entryCodec struct{}
 
 // codecID names the layout above in each segment's header. A changed layout gets a new one.
 const codecID = wal.FirstExternalCodecID + 0x1f501
 
+// entryHeader is the bytes of the two u32.
+const entryHeader = 8
+
+// entrySize returns how many bytes the entry that starts with b has, by its own word.
+func entrySize(b []byte) int64 { return int64(binary.LittleEndian.Uint32(b[4:])) }
+
 var errEntry = errors.New("the entry's checksum does not match its data")
 
 func (entryCodec) ID() uint64 { return codecID }
 
 func (entryCodec) Encode(l *raft.Log, w io.Writer) error {
-	var head [4 + 5*binary.MaxVarintLen64]byte
-	b := binary.AppendUvarint(head[:4], l.Index)
+	var head [entryHeader + 5*binary.MaxVarintLen64]byte
+	b := binary.AppendUvarint(head[:entryHeader], l.Index)
 	b = binary.AppendUvarint(b, l.Term)
 	b = binary.AppendUvarint(b, uint64(l.Type))
 	b = binary.AppendVarint(b, unixNano(l.AppendedAt))
 	b = binary.AppendUvarint(b, uint64(len(l.Extensions)))
+	binary.LittleEndian.PutUint32(b[4:], uint32(len(b)+len(l.Extensions)+len(l.Data)))
 	sum := crc32.Update(0, castagnoli, b[4:])
 	sum = crc32.Update(sum, castagnoli, l.Extensions)
 	sum = crc32.Update(sum, castagnoli, l.Data)
@@ -55,10 +62,10 @@ func (entryCodec) Encode(l *raft.Log, w io.Writer) error {
 
 // Decode checks the CRC and fills l, which shares no memory with b.
 func (entryCodec) Decode(b []byte, l *raft.Log) error {
-	if len(b) < 4 || crc32.Checksum(b[4:], castagnoli) != binary.LittleEndian.Uint32(b) {
+	if len(b) < entryHeader || entrySize(b) != int64(len(b)) || crc32.Checksum(b[4:], castagnoli) != binary.LittleEndian.Uint32(b) {
 		return errEntry
 	}
-	d := varints{b: b[4:]}
+	d := varints{b: b[entryHeader:]}
 	index, term, kind := d.next(), d.next(), d.next()
 	appended := d.nextSigned()
 	ext := d.next()

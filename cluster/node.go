@@ -24,8 +24,7 @@ type Node struct {
 	config   Config
 	log      *slog.Logger
 	identity Identity
-	oldName  string // if this run has another one
-	record   Record // of the runs before
+	former   former
 
 	lock    *dirLock
 	stream  *stream
@@ -41,7 +40,6 @@ type Node struct {
 	raft     *raft.Raft
 	trans    *raft.NetworkTransport
 	leads    chan bool // from raft
-	settled  bool      // the sessions of the runs before were dealt with; used by the tenure goroutine alone
 	room     room
 	snap     snapper
 
@@ -59,7 +57,7 @@ type Node struct {
 
 func newNode(c Config, was *contents) *Node {
 	n := &Node{
-		config: c, log: c.Logger, identity: was.identity, record: was.record, start: was,
+		config: c, log: c.Logger, identity: was.identity, former: former{record: was.record}, start: was,
 		leads: make(chan bool, 8), stop: make(chan struct{}), ready: make(chan struct{}), failed: make(chan struct{}),
 	}
 	n.snap.limits = c.limits

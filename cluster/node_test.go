@@ -171,5 +171,4 @@ func TestProposeApplyReopen(t *testing.T) {
 	h.await(t, "both files", func(v *state.View) bool {
 		return v.Lookup(state.Root, "a") != nil && v.Lookup(state.Root, "b") != nil
 	})
-	h.await(t, "the end of the old session", func(v *state.View) bool { _, ok := v.Session(s); return !ok })
 }

@@ -105,7 +105,7 @@ func openVerified(c Config, was *contents, lock *dirLock, stream *stream) (n *No
 		}
 	}
 	if name := c.name(was.identity.Name); name != was.identity.Name {
-		n.oldName, n.identity.Name = was.identity.Name, name
+		n.identity.Name = name
 		if err := n.store.putJSON(bucketIdentity, keyIdentity, n.identity); err != nil {
 			return nil, err
 		}
@@ -123,7 +123,7 @@ func openVerified(c Config, was *contents, lock *dirLock, stream *stream) (n *No
 	keep := ""
 	if was.snapshot != nil {
 		keep = was.snapshot.ID
-		n.snap.size.Store(was.snapshot.Size)
+		n.snap.last(&was.snapshot.SnapshotMeta)
 	}
 	if err := clearSnapshots(filepath.Join(c.Dir, snapsName), keep); err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -199,6 +200,36 @@ func (s *openScan) concerned(pid string) bool {
 	}
 	var st unix.Stat_t
 	return unix.Stat(filepath.Join("/proc", pid), &st) == nil && int(st.Uid) == os.Geteuid()
+}
+
+// former is what is known of the runs before this one.
+type former struct {
+	record Record
+	once   sync.Once
+	gone   bool
+	why    string
+	stay   []Mount // still in use
+}
+
+// FormerGone says whether nobody can be working any more under the locks of a former run of this host's daemon, and
+// why or why not, in words: then that run's session can be ended at once, else it must run out. It looks at all
+// processes, once; it must be called before this run mounts anything.
+func (n *Node) FormerGone() (gone bool, why string) {
+	f := &n.former
+	f.once.Do(func() { f.gone, f.why, f.stay = restartRule(f.record, n.config.bootID, n.config.openIn) })
+	return f.gone, f.why
+}
+
+// Remember records the mounts of this run, all of them. It returns when they are on disk. A mount must be recorded before a
+// process can open anything in it; FormerGone of the next run goes by it. The mounts of former runs that were
+// still in use at the start are kept beside them.
+func (n *Node) Remember(mounts []Mount) error {
+	n.FormerGone()
+	r := Record{BootID: n.config.bootID, Mounts: slices.Concat(n.former.stay, mounts)}
+	if err := n.store.putJSON(bucketDaemon, keyMounts, r); err != nil {
+		return fmt.Errorf("lockfs: record the mounts in %s: %w", n.config.Dir, err)
+	}
+	return nil
 }
 
 // restartRule decides whether the sessions of the runs before end at once, and says why or why not. stay are the

@@ -240,8 +240,21 @@ func torn(b []byte, start int64, info types.SegmentInfo, next uint64) bool {
 		}
 		h := b[at : at+segFrame]
 		n := int64(binary.LittleEndian.Uint32(h[4:]))
-		if h[1]|h[2]|h[3] != 0 || h[0] != frameEntry && h[0] != frameIndex {
-			return false // no frame, or the commit that makes the batch whole
+		switch {
+		case h[1]|h[2]|h[3] != 0:
+			return false
+		case h[0] == frameEntry:
+			body := at + segFrame
+			if !missing(b, start, body, body+entryHeader) && entrySize(b[body:]) != n {
+				return false
+			}
+			next++
+		case h[0] == frameIndex:
+			if n != 4*int64(next-info.BaseIndex) {
+				return false
+			}
+		default: // no frame, or the commit that makes the batch whole
+			return false
 		}
 		end := at + segFrame + (n+segFrame-1)&^(segFrame-1)
 		if missing(b, start, at, end) {
@@ -267,11 +280,11 @@ func missing(b []byte, start, from, to int64) bool {
 
 // goodBatchAfter says whether a whole batch of later entries follows somewhere after byte start.
 func goodBatchAfter(b []byte, start int64, info types.SegmentInfo, next uint64) bool {
-	for at := (start + segFrame - 1) &^ (segFrame - 1); at+2*segFrame < int64(len(b)); at += segFrame {
-		if b[at] != frameCommit || b[at+1]|b[at+2]|b[at+3] != 0 || b[at+segFrame] != frameEntry {
+	for at := start + segFrame; at+2*segFrame < int64(len(b)); at += segFrame {
+		if b[at] != frameEntry || b[at+1]|b[at+2]|b[at+3] != 0 {
 			continue
 		}
-		f, err := readFrame(b, at+segFrame)
+		f, err := readFrame(b, at)
 		if err != nil {
 			continue
 		}
@@ -279,7 +292,7 @@ func goodBatchAfter(b []byte, start int64, info types.SegmentInfo, next uint64) 
 		if (entryCodec{}).Decode(b[f.start:f.end], &l) != nil || l.Index <= next {
 			continue
 		}
-		if _, err := readBatch(b, at+segFrame, info, l.Index); err == nil {
+		if _, err := readBatch(b, at, info, l.Index); err == nil {
 			return true
 		}
 	}

@@ -17,7 +17,8 @@ type snapper struct {
 	wanted  chan struct{} // 1
 	entries atomic.Uint64 // since the last snapshot
 	bytes   atomic.Int64
-	size    atomic.Int64 // of the last snapshot
+	size    atomic.Int64  // of the last snapshot, 0 if there is none
+	index   atomic.Uint64 // the entry that it is of
 }
 
 // grew counts entries that were appended.
@@ -29,6 +30,12 @@ func (s *snapper) grew(entries uint64, bytes int64) {
 		default:
 		}
 	}
+}
+
+// last notes the newest snapshot.
+func (s *snapper) last(m *raft.SnapshotMeta) {
+	s.size.Store(m.Size)
+	s.index.Store(m.Index)
 }
 
 // sinceLast returns the bytes of entries since the last snapshot.
@@ -84,7 +91,7 @@ func (n *Node) Snapshot() error {
 	n.snap.entries.Add(-entries)
 	n.snap.bytes.Add(-bytes)
 	if list, err := n.snaps.List(); err == nil && len(list) > 0 {
-		n.snap.size.Store(list[0].Size)
+		n.snap.last(list[0])
 		n.log.Debug("snapshot", "index", list[0].Index, "bytes", list[0].Size, "took", time.Since(started))
 	}
 	return nil

@@ -33,6 +33,9 @@ func (n *Node) Room() error {
 		}
 		n.room.left.Store(have - n.needed())
 	}
+	if p := n.diskErr.Load(); p != nil && errors.Is(*p, unix.ENOSPC) {
+		return fmt.Errorf("lockfs: %w: %w", ErrNoSpace, *p)
+	}
 	if left := n.room.left.Load(); left <= 0 {
 		return fmt.Errorf("lockfs: %w: %s needs %d MiB more; free some room there", ErrNoSpace, n.config.Dir, (-left>>20)+1)
 	}

@@ -4,9 +4,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-
-	"github.com/lockfs/lockfs/lockd/state"
-	"github.com/lockfs/lockfs/lockd/state/statepb"
 )
 
 // tenures follows raft's word on whether this host leads. A tenure begins at a barrier: by then all entries of former
@@ -44,10 +41,6 @@ func (n *Node) tenures() {
 func (n *Node) begin() {
 	view := n.machine.view.Load()
 	n.readdress()
-	if !n.settled {
-		n.settled = true
-		n.settle(view)
-	}
 	n.duty.lead(true, view)
 	n.proposer.gate(true)
 	select {
@@ -70,41 +63,4 @@ func (n *Node) readdress() {
 			n.raft.AddVoter(self, now, 0, 0)
 		}
 	}
-}
-
-// settle deals with the sessions of this host's former runs (restartRule). Those that it does not end run out.
-func (n *Node) settle(view *state.View) {
-	var old []state.Session
-	for s := range view.Sessions() {
-		if s.Host == n.identity.Name || s.Host == n.oldName {
-			old = append(old, s)
-		}
-	}
-	atOnce, why, stay := restartRule(n.record, n.config.bootID, n.config.openIn)
-	n.mu.Lock()
-	n.record = Record{BootID: n.config.bootID, Mounts: stay}
-	n.mu.Unlock()
-	if len(old) == 0 {
-		return
-	}
-	if !atOnce {
-		n.log.Info("the session of this host's former run goes on until it expires", "why", why, "ttl", n.config.SessionTTL)
-		return
-	}
-	n.log.Info("the session of this host's former run ends now", "why", why)
-	var cmds []*statepb.Command
-	for _, s := range old {
-		cmds = append(cmds, endSession(s.ID, s.Renewed, statepb.EndReason_RESTART))
-	}
-	n.proposer.propose(state.Encode(cmds), nil)
-}
-
-// Remember records the mounts of this run, which replace those given before. It returns when they are on disk. A mount must
-// be recorded before a process can open anything in it; the next start decides by it, see restartRule. Mounts of former
-// runs that were still in use are kept with them.
-func (n *Node) Remember(mounts []Mount) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	r := Record{BootID: n.config.bootID, Mounts: append(append([]Mount(nil), n.record.Mounts...), mounts...)}
-	return n.store.putJSON(bucketDaemon, keyMounts, r)
 }

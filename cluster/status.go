@@ -1,0 +1,56 @@
+package cluster
+
+import "github.com/hashicorp/raft"
+
+// Status is how this host's part in the cluster stands, for listings.
+type Status struct {
+	Cluster string // id
+	Host    string // id
+	Name    string
+	Role    string // leader, follower, candidate or shutdown
+	Address string // that the others use
+	Leader  string // address of the leader, empty if there is none
+	Term    uint64
+	Voters  int
+	Others  int // members that are no voters
+
+	First, Last uint64 // entries of the log on this disk
+	Committed   uint64
+	Applied     uint64
+	Snapshot    uint64 // the entry that the newest snapshot is of, 0 if there is none
+	SnapBytes   int64
+	LogBytes    int64 // of entries since the snapshot
+	Free        int64 // bytes that growth may still take; 0 or less: it is refused
+	DiskError   string
+}
+
+var roles = map[raft.RaftState]string{
+	raft.Leader: "leader", raft.Follower: "follower", raft.Candidate: "candidate", raft.Shutdown: "shutdown",
+}
+
+// Status returns how things stand; valid after Start.
+func (n *Node) Status() Status {
+	n.Room() // asks the file system if it was not asked lately
+	leader, _ := n.raft.LeaderWithID()
+	s := Status{
+		Cluster: n.identity.Cluster, Host: n.identity.Host, Name: n.identity.Name,
+		Role: roles[n.raft.State()], Address: string(n.trans.LocalAddr()), Leader: string(leader),
+		Term: n.raft.CurrentTerm(), Committed: n.raft.CommitIndex(), Applied: n.machine.applied.Load(),
+		Snapshot: n.snap.index.Load(), LogBytes: n.snap.sinceLast(), SnapBytes: n.snap.size.Load(), Free: n.room.left.Load(),
+	}
+	s.First, _ = n.journal.FirstIndex()
+	s.Last, _ = n.journal.LastIndex()
+	if p := n.diskErr.Load(); p != nil {
+		s.DiskError = (*p).Error()
+	}
+	if f := n.raft.GetConfiguration(); f.Error() == nil {
+		for _, m := range f.Configuration().Servers {
+			if m.Suffrage == raft.Voter {
+				s.Voters++
+			} else {
+				s.Others++
+			}
+		}
+	}
+	return s
+}
