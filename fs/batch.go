@@ -17,6 +17,7 @@ import (
 type batch struct {
 	state   batchState
 	base    uint64        // generation of the value that it builds on
+	late    bool          // base is that of the first write: O_TRUNC came before the lock
 	data    []byte        // the whole new value
 	spoiled syscall.Errno // the error that spoiled it
 	writers []uint64      // lock owners that wrote since the last commit
@@ -38,19 +39,22 @@ type valueLimit struct {
 	errno syscall.Errno
 }
 
-// open starts a batch on a value, if there is none. The value is not written to.
-func (b *batch) open(value []byte, generation uint64) {
-	if b.state == batchNone {
+// begin starts a batch on a value, if there is none. The value is not written to.
+func (b *batch) begin(value []byte, generation uint64) {
+	if b.state == batchNone && b.data == nil {
 		b.base, b.data = generation, slices.Clone(value)
+	}
+	if b.late {
+		b.base, b.late = generation, false
 	}
 }
 
-// truncate is O_TRUNC at the open.
-func (b *batch) truncate(generation uint64) {
-	*b = batch{state: batchTruncated, base: generation}
+// truncate is O_TRUNC at the open, of a lock that is granted or is not yet.
+func (b *batch) truncate(generation uint64, granted bool) {
+	*b = batch{state: batchTruncated, base: generation, late: !granted}
 }
 
-// write puts p at off, or at the end, filling a gap with zeros. The batch must be open. Beyond the limit nothing is
+// write puts p at off, or at the end, filling a gap with zeros. The batch must have begun. Beyond the limit nothing is
 // written and the batch is spoiled.
 func (b *batch) write(p []byte, off uint64, atEnd bool, limit valueLimit) syscall.Errno {
 	if b.state == batchSpoiled {
@@ -67,7 +71,7 @@ func (b *batch) write(p []byte, off uint64, atEnd bool, limit valueLimit) syscal
 	return 0
 }
 
-// resize is ftruncate(2). The batch must be open.
+// resize is ftruncate(2). The batch must have begun.
 func (b *batch) resize(size uint64, limit valueLimit) syscall.Errno {
 	switch {
 	case b.state == batchSpoiled:

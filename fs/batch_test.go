@@ -12,7 +12,7 @@ var testLimit = valueLimit{size: 16, errno: syscall.EFBIG}
 
 func TestBatchSpoils(t *testing.T) {
 	var b batch
-	b.open([]byte("old"), 7)
+	b.begin([]byte("old"), 7)
 	if errno := b.write([]byte("new"), 0, false, testLimit); errno != 0 || b.base != 7 {
 		t.Fatalf("write: %v, base %d", errno, b.base)
 	}
@@ -29,7 +29,7 @@ func TestBatchSpoils(t *testing.T) {
 		t.Error("a spoiled batch is still read")
 	}
 	b.discard()
-	b.open([]byte("old"), 8)
+	b.begin([]byte("old"), 8)
 	if errno := b.write([]byte("N"), 0, false, testLimit); errno != 0 || string(b.data) != "Nld" {
 		t.Errorf("write after the discard: %v, %q", errno, b.data)
 	}
@@ -37,11 +37,11 @@ func TestBatchSpoils(t *testing.T) {
 
 func TestBatchTruncatedIsNoWrite(t *testing.T) {
 	var b batch
-	b.truncate(3)
+	b.truncate(3, true)
 	if v, own := b.visible(); !own || len(v) != 0 || b.state != batchTruncated || b.wrote(1) {
 		t.Fatalf("after O_TRUNC: %+v", b)
 	}
-	b.open([]byte("old value"), 4)
+	b.begin([]byte("old value"), 4)
 	if errno := b.write([]byte("new"), 0, false, testLimit); errno != 0 || string(b.data) != "new" || b.base != 3 {
 		t.Fatalf("first write after O_TRUNC: %v, %+v", errno, b)
 	}
@@ -49,7 +49,7 @@ func TestBatchTruncatedIsNoWrite(t *testing.T) {
 
 func TestBatchWriters(t *testing.T) {
 	var b batch
-	b.open(nil, 0)
+	b.begin(nil, 0)
 	b.wroteBy(5, true)
 	b.wroteBy(5, true)
 	if !b.wrote(5) || b.wrote(6) || len(b.writers) != 1 {
@@ -69,7 +69,7 @@ func TestBatchModel(t *testing.T) {
 		var file [16]byte
 		size := copy(file[:], old)
 		var b batch
-		b.open(old, 1)
+		b.begin(old, 1)
 		for range rapid.IntRange(0, 8).Draw(t, "steps") {
 			if rapid.Bool().Draw(t, "resize") {
 				n := rapid.IntRange(0, testLimit.size).Draw(t, "size")

@@ -1,0 +1,354 @@
+package fs
+
+import (
+	"errors"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/lockfs/lockfs/lockd"
+	"github.com/lockfs/lockfs/lockd/process"
+	"github.com/lockfs/lockfs/lockd/state/statepb"
+)
+
+// snapshot is the value that a descriptor is in the middle of reading: a value that takes several READs is read whole
+// from one generation.
+type snapshot struct {
+	value []byte
+	next  uint64 // the offset where the last READ ended
+}
+
+// Read reads the value: the handle's own uncommitted one, or the committed one.
+func (f *FS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+	switch file := f.handles.get(in.Fh).(type) {
+	case *handle:
+		n, st := file.readAt(cancel, in, buf[:min(len(buf), int(in.Size))])
+		return fuse.ReadResultData(buf[:n]), st
+	case specialFile:
+		n, errno := file.read(f.call(&in.InHeader, cancel), in.Offset, buf[:min(len(buf), int(in.Size))])
+		return fuse.ReadResultData(buf[:n]), fuse.Status(errno)
+	}
+	return nil, fuse.EBADF
+}
+
+func (h *handle) readAt(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (int, fuse.Status) {
+	if errno := h.mayReadValue(); errno != 0 {
+		return 0, fuse.Status(errno)
+	}
+	if h.cached {
+		if n := h.fs.pages.value(h.node); n != nil {
+			return copyFrom(buf, n.Value, in.Offset), fuse.OK
+		}
+		return 0, fuse.Status(syscall.ESTALE)
+	}
+	if st := h.fs.await(&in.InHeader, cancel, h.fs.shared.of(h.ino)); st != fuse.OK {
+		return 0, st
+	}
+	if h.flags&syscall.O_SYNC != 0 {
+		if _, err := h.fs.host.Barrier(h.fs.call(&in.InHeader, cancel)); err != nil {
+			return 0, status(err, forTree)
+		}
+	}
+	return h.readNow(buf, in.Offset)
+}
+
+// readNow reads from the batch, from the value that is being read, or from the newest.
+func (h *handle) readNow(buf []byte, off uint64) (int, fuse.Status) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if v, own := h.batch.visible(); own {
+		return copyFrom(buf, h.fs.policy.show(v, false), off), fuse.OK
+	}
+	v := h.read.value
+	if off == 0 || off != h.read.next || off >= uint64(len(v)) {
+		n := h.value()
+		if n == nil {
+			return 0, fuse.Status(syscall.ESTALE)
+		}
+		if off != 0 && off == h.read.next && v != nil { // the end of the value that was being read
+			h.read = snapshot{}
+			return 0, fuse.OK
+		}
+		v = h.fs.policy.show(n.Value, n.Invalid)
+	}
+	n := copyFrom(buf, v, off)
+	h.read = snapshot{}
+	if n > 0 {
+		h.read = snapshot{value: v, next: off + uint64(n)}
+	}
+	return n, fuse.OK
+}
+
+// copyFrom copies what of v begins at off.
+func copyFrom(buf, v []byte, off uint64) int {
+	if off >= uint64(len(v)) {
+		return 0
+	}
+	return copy(buf, v[off:])
+}
+
+// Write writes to the handle's batch or, where the view writes through, commits at once.
+func (f *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
+	h, ok := f.handles.get(in.Fh).(*handle)
+	if !ok {
+		return 0, fuse.EBADF
+	}
+	if errno := h.mayWriteValue(); errno != 0 {
+		return 0, fuse.Status(errno)
+	}
+	n, st := h.write(cancel, in, data)
+	if f.loop != nil {
+		f.loop.DropAttrAfterReply(in.Unique, in.NodeId)
+	}
+	return n, st
+}
+
+func (h *handle) write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
+	off, atEnd, limit := in.Offset, in.Flags&syscall.O_APPEND != 0, h.limit()
+	if h.fs.policy.partial {
+		if atEnd { // as dlmfs_file_open: O_APPEND makes no sense for a value block
+			off, atEnd = 0, false
+		}
+		if off >= uint64(limit.size) {
+			return 0, fuse.Status(limit.errno)
+		}
+		data = data[:min(len(data), limit.size-int(off))]
+	}
+	if h.fs.policy.through {
+		return h.writeThrough(h.fs.call(&in.InHeader, cancel), off, atEnd, data, limit)
+	}
+	if st := h.lockBatch(&in.InHeader, cancel); st != fuse.OK {
+		return 0, st
+	}
+	defer h.mu.Unlock()
+	n := h.value()
+	if n == nil {
+		return 0, fuse.Status(syscall.ESTALE)
+	}
+	h.batch.begin(n.Value, n.Generation)
+	h.batch.wroteBy(in.LockOwner, in.WriteFlags&fuse.WRITE_LOCKOWNER != 0)
+	if errno := h.batch.write(data, off, atEnd, limit); errno != 0 {
+		return 0, fuse.Status(errno)
+	}
+	return uint32(len(data)), fuse.OK
+}
+
+// writeThrough commits bytes to the newest value.
+func (h *handle) writeThrough(c *lockd.Call, off uint64, atEnd bool, data []byte, limit valueLimit) (uint32, fuse.Status) {
+	commit := &statepb.Commit{Ino: h.ino, Posix: true}
+	switch {
+	case atEnd:
+		commit.Change = &statepb.Commit_Append{Append: data}
+	case off > uint64(limit.size) || uint64(len(data)) > uint64(limit.size)-off:
+		return 0, fuse.Status(limit.errno)
+	default:
+		commit.Change = &statepb.Commit_Write{Write: &statepb.Write{Offset: off, Bytes: data}}
+	}
+	if _, err := h.fs.host.Commit(c, nil, commit); err != nil {
+		return 0, status(err, forTree)
+	}
+	return uint32(len(data)), fuse.OK
+}
+
+// lockBatch locks mu when no commit is under way.
+func (h *handle) lockBatch(in *fuse.InHeader, cancel <-chan struct{}) fuse.Status {
+	for {
+		h.mu.Lock()
+		committing := h.committing
+		if committing == nil {
+			return fuse.OK
+		}
+		h.mu.Unlock()
+		if st := h.fs.await(in, cancel, committing); st != fuse.OK {
+			return st
+		}
+	}
+}
+
+// resize is ftruncate(2) in a view with batches.
+func (h *handle) resize(cancel <-chan struct{}, in *fuse.SetAttrIn) fuse.Status {
+	if errno := h.mayWriteValue(); errno != 0 {
+		return fuse.Status(errno)
+	}
+	if st := h.lockBatch(&in.InHeader, cancel); st != fuse.OK {
+		return st
+	}
+	defer h.mu.Unlock()
+	n := h.value()
+	if n == nil {
+		return fuse.Status(syscall.ESTALE)
+	}
+	h.batch.begin(n.Value, n.Generation)
+	h.batch.wroteBy(in.LockOwner, in.Valid&fuse.FATTR_LOCKOWNER != 0)
+	return fuse.Status(h.batch.resize(in.Size, h.limit()))
+}
+
+// commit stores the batch, whatever state it is in, and waits for the answer. c may be nil. A spoiled batch gives
+// its error and stays; a commit that fails spoils the batch.
+func (h *handle) commit(c *lockd.Call) syscall.Errno {
+	h.mu.Lock()
+	for h.committing != nil {
+		committing := h.committing
+		h.mu.Unlock()
+		if c != nil && c.Park != nil {
+			c.Park()
+		}
+		<-committing // ends within the time for operations
+		h.mu.Lock()
+	}
+	switch h.batch.state {
+	case batchNone:
+		h.mu.Unlock()
+		return 0
+	case batchSpoiled:
+		defer h.mu.Unlock()
+		return h.batch.spoiled
+	}
+	if n := h.value(); n != nil {
+		h.batch.begin(nil, n.Generation)
+	}
+	over := make(chan struct{})
+	h.committing = over
+	op := &statepb.Commit{
+		Ino:            h.ino,
+		BaseGeneration: h.batch.base,
+		Change:         &statepb.Commit_Whole{Whole: h.batch.data},
+	}
+	h.mu.Unlock()
+	_, err := h.fs.host.Commit(c, &h.lock, op)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	defer close(over)
+	h.committing = nil
+	h.read = snapshot{}
+	if err != nil {
+		return h.batch.spoil(commitErrno(err))
+	}
+	h.batch.discard()
+	return 0
+}
+
+// commitErrno is the errno of a commit that failed: the old value stands.
+func commitErrno(err error) syscall.Errno {
+	if e := errno(err, forTree); e == syscall.ENOSPC || e == syscall.EFBIG || e == syscall.ESTALE {
+		return e
+	}
+	return syscall.EIO
+}
+
+// Fsync commits what was written through the handle, by whomever.
+func (f *FS) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
+	h, ok := f.handles.get(in.Fh).(*handle)
+	if !ok {
+		return fuse.OK
+	}
+	return fuse.Status(h.commit(f.call(&in.InHeader, cancel)))
+}
+
+// Flush is a close by one process: of the descriptor itself, a duplicate or an inherited one. It commits if that process
+// wrote since the last commit, and drops the process's fcntl(2) locks on the file.
+func (f *FS) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
+	h, ok := f.handles.get(in.Fh).(*handle)
+	if !ok {
+		return fuse.OK
+	}
+	if f.ranges.any() {
+		f.dropRanges(h, in.LockOwner)
+	}
+	if !h.mattersAtFlush() {
+		return fuse.OK
+	}
+	return h.flush(f.call(&in.InHeader, cancel), in.LockOwner)
+}
+
+// mattersAtFlush reports whether a FLUSH can have anything to do: there is a batch, or a lock whose holder's death makes
+// the value invalid.
+func (h *handle) mattersAtFlush() bool {
+	if h.lock.Mode().Writes() {
+		return true
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.batch.state != batchNone
+}
+
+func (h *handle) flush(c *lockd.Call, owner uint64) fuse.Status {
+	h.mu.Lock()
+	wrote := h.batch.wrote(owner)
+	h.mu.Unlock()
+	if process.Killed(c.PID) {
+		return h.flushKilled(c, wrote)
+	}
+	if !wrote {
+		return fuse.OK
+	}
+	errno := h.commit(c)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.batch.state == batchSpoiled {
+		h.batch.discard()
+	}
+	return fuse.Status(errno)
+}
+
+// flushKilled is the FLUSH of a process that a signal killed: nothing of the batch is committed, and if it was the
+// holder (it opened the descriptor, or wrote through it) of PW or EX, the value becomes invalid.
+func (h *handle) flushKilled(c *lockd.Call, wrote bool) fuse.Status {
+	killed := process.Tgid(c.PID)
+	h.mu.Lock()
+	held := killed != 0 && killed == h.holder
+	if wrote || held {
+		h.batch.discard()
+	}
+	h.mu.Unlock()
+	if !wrote && !held {
+		return fuse.OK
+	}
+	if !h.lock.Mode().Writes() {
+		return fuse.OK
+	}
+	err := h.fs.host.Invalidate(c, &h.lock, h.ino)
+	if err != nil && !errors.Is(err, lockd.ErrLost) {
+		h.fs.log.Warn("marking the value of a killed holder invalid", "ino", h.ino, "error", err)
+	}
+	return fuse.OK
+}
+
+// Release ends the handle. It must not wait.
+func (f *FS) Release(_ <-chan struct{}, in *fuse.ReleaseIn) { f.closeFile(f.handles.remove(in.Fh)) }
+
+// close commits what is left, drops the lock and all that belongs to the handle. What must wait for the log goes on
+// after it returned; whoever comes later waits for that.
+func (h *handle) close() {
+	if h.cached {
+		h.fs.pages.close(h.node)
+	}
+	h.mu.Lock()
+	commit := h.lock.Mode().Writes() && (h.batch.state == batchDirty || h.batch.state == batchTruncated)
+	owners := h.owners
+	h.owners = nil
+	h.mu.Unlock()
+	h.fs.dropRangesOf(h.ino, owners)
+	if !commit {
+		h.fs.host.Release(&h.lock)
+		h.fs.closed(h.ino)
+		return
+	}
+	done := h.fs.shared.begin(h.ino)
+	go func() {
+		defer done()
+		if errno := h.commit(nil); errno != 0 {
+			h.fs.log.Warn("the last commit of a closed descriptor", "ino", h.ino, "error", errno)
+		}
+		h.fs.host.Release(&h.lock)
+		h.fs.closed(h.ino)
+	}()
+}
+
+// Lseek answers SEEK_DATA and SEEK_HOLE with ENOSYS: the kernel then takes the value for one piece of data.
+func (f *FS) Lseek(<-chan struct{}, *fuse.LseekIn, *fuse.LseekOut) fuse.Status { return fuse.ENOSYS }
+
+// Fallocate and CopyFileRange are left to the kernel's own ways.
+func (f *FS) Fallocate(<-chan struct{}, *fuse.FallocateIn) fuse.Status {
+	return fuse.Status(syscall.EOPNOTSUPP)
+}
