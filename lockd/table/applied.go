@@ -45,7 +45,9 @@ func (t *Table) Lost() {
 	}
 	clear(t.res)
 	t.first, t.last, t.idleFirst, t.idleLast, t.idles = nil, nil, nil, nil, 0
-	t.inflight, t.work, t.dirty, t.recalls, t.pins = nil, nil, nil, 0, 0
+	t.inflight, t.work, t.dirty, t.recalled = nil, nil, nil, nil
+	t.fresh = nil
+	t.recalls, t.pins, t.tries, t.owners = 0, 0, 0, 0
 	t.out.Proposals = nil
 	for _, l := range lost {
 		clearLock(l)
@@ -101,7 +103,10 @@ func (t *Table) Applied(c state.Change) {
 		t.hostGranted(c)
 	case state.HostLowered:
 		if r := t.res[c.Ino]; r != nil {
-			r.host = c.Mode
+			if r.host = c.Mode; r.host == queue.None {
+				t.unrecall(r)
+				r.tries = nil
+			}
 			t.touch(r)
 		}
 	case state.HostRefused:
@@ -123,7 +128,7 @@ func (t *Table) hostGranted(c state.Change) {
 	}
 	r.host = c.Mode
 	r.raise, r.count, r.grants = c.Raise, 0, 0
-	if r.asks == 0 {
+	if r.asks == 0 && c.Mode.Covers(r.asked) {
 		r.asked, r.asker = queue.None, nil
 	}
 	if !r.foreign && r.bounce > 0 {
@@ -150,18 +155,17 @@ func (t *Table) hostRefused(c state.Change) {
 	t.touch(r)
 }
 
-// recall: the host lock stands in the way of another host.
+// recall: the host lock stands in the way of another host. It does so until
+// the state cancels or replaces the recall, or the host lock is gone altogether:
+// a raise past the one who waits brings no new recall.
 func (t *Table) recall(c state.Change) {
 	r := t.res[c.Ino]
-	if r == nil {
+	if r == nil || r.host == queue.None {
 		return
-	}
-	if queue.Compatible(r.has(), c.Wanted) {
-		return // it is given up already
 	}
 	if r.grants > 1 {
 		r.bounce = 0
-	} else if r.bounce < bouncing+1 {
+	} else if r.bounce <= bouncing {
 		r.bounce++
 	}
 	if c.Try {
@@ -173,8 +177,20 @@ func (t *Table) recall(c state.Change) {
 		}
 		r.wanted, r.by = c.Wanted, c.By
 	}
+	if !r.listed {
+		r.listed = true
+		t.recalled = append(t.recalled, r)
+	}
 	t.tellRecall(r, c.Wanted, c.By)
 	t.touch(r)
+}
+
+// unrecall ends the recall of a resource.
+func (t *Table) unrecall(r *resource) {
+	if r.wanted != queue.None {
+		t.recalls--
+		r.wanted, r.by, r.capped = queue.None, 0, false
+	}
 }
 
 // cohort begins the time in which requests here may still be granted.

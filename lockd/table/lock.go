@@ -24,17 +24,17 @@ type Lock struct {
 	Since  int64       // of the grant, or of the request while nothing is granted: ns as given to Tick (the caller may refine it)
 	Token  uint64      // of the last grant; for modes below PW a lower bound of the next
 
-	res    *resource // nil: not in the table
-	at     *resource // where it waits, an ancestor or res; nil: does not wait
-	rank   uint64    // order of arrival of what waits
-	own    []*Lock   // of the same owner, as far as the caller found out
-	refs   int32     // in how many own lists this lock is
-	conv   bool      // what waits is a conversion
-	try    bool      // what waits is to be refused when it is busy
-	tryEnd int64     // then at the latest
-	alt    queue.Flags
-	told   queue.Mode // join of what Blocking events told of
-	prev   *Lock      // list of waiting locks, by rank
+	res    *resource   // nil: not in the table
+	at     *resource   // where it waits, an ancestor or res; nil: does not wait
+	rank   uint64      // order of arrival of what waits
+	own    []*Lock     // of the same owner, as far as the caller found out
+	refs   int32       // in how many own lists this lock is
+	conv   bool        // what waits is a conversion
+	try    bool        // what waits is to be refused when it is busy
+	tryEnd int64       // then at the latest
+	main   queue.Mode  // what was asked for, where an alternate is being tried
+	alts   queue.Flags // what is still to be tried when the present try fails
+	prev   *Lock       // list of waiting locks, by rank
 	next   *Lock
 }
 

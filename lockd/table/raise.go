@@ -32,38 +32,64 @@ func (t *Table) settle(r *resource) {
 		return
 	}
 	use, has := r.q.InUse(), r.has()
-	head, waiting := r.q.Head()
-	give := t.gives(r, use, has, head, waiting)
-	switch {
-	case r.asked != queue.None && r.asker == nil && !waiting:
-		t.cancelRaise(r)
-	case r.asked != queue.None && r.asker == nil:
-		if r.asked == queue.Join(use, head.Wanted) && r.askTry == head.Holder.try {
-			r.asker = head.Holder
-			break
-		}
-		t.cancelRaise(r)
-	case r.asked != queue.None && waiting && r.asker == head.Holder && r.asks == 0 && r.pins == 0:
-		if need := queue.Join(use, head.Wanted); need != r.asked && r.asked.Covers(need) {
-			r.asked = queue.None // asked for less, it keeps its place
+	next, waiting := t.next(r, has)
+	give := t.gives(r, use, has, next, waiting)
+	stale := t.reask(r, use, next, waiting)
+	if waiting && r.asked == queue.None && !t.pinned(r) {
+		need := queue.Join(use, next.Wanted)
+		if give || !has.Covers(need) || t.full(r, next.Wanted) {
+			t.raise(r, use, need, next)
+			give, stale = false, false
 		}
 	}
-	if waiting && r.asked == queue.None && !t.pinned(r) {
-		need := queue.Join(use, head.Wanted)
-		if give || !has.Covers(need) || t.full(r, head.Wanted) {
-			t.raise(r, use, need, head)
-			give = false
-		}
+	if stale {
+		t.cancelRaise(r)
 	}
 	if give {
 		t.lower(r, use)
 	}
-	t.answered(r)
 	t.rest(r)
 }
 
+// next returns the request that a raise is to be asked for: the head of the
+// queue, or one that may pass it, being of the same owner as those who hold the
+// head up.
+func (t *Table) next(r *resource, has queue.Mode) (queue.Entry[*Lock], bool) {
+	head, waiting := r.q.Head()
+	if t.owners == 0 || !waiting || r.q.Waiters() < 2 || !t.hardBlocked(head.Holder, r) {
+		return head, waiting
+	}
+	for e := range r.q.Line() {
+		if !has.Covers(e.Wanted) && len(e.Own) > 0 && !t.hardBlocked(e.Holder, r) {
+			return e, true
+		}
+	}
+	return head, true
+}
+
+// reask forgets a raise that is not, or no longer, what is needed, and reports
+// that: it is to be replaced or withdrawn. One that is not yet answered is left alone.
+func (t *Table) reask(r *resource, use queue.Mode, next queue.Entry[*Lock], waiting bool) (stale bool) {
+	switch {
+	case r.asked == queue.None:
+		return false
+	case !waiting:
+		stale = r.asker == nil
+	case r.asks > 0 || t.pinned(r):
+		return false
+	case r.asked == queue.Join(use, next.Wanted) && r.askTry == next.Holder.try && r.askConv == next.Convert:
+		r.asker = next.Holder
+	default:
+		stale = true
+	}
+	if stale {
+		r.asked, r.asker = queue.None, nil
+	}
+	return stale
+}
+
 // gives reports whether the host lock is to be lowered to what is in use.
-func (t *Table) gives(r *resource, use, has queue.Mode, head queue.Entry[*Lock], waiting bool) bool {
+func (t *Table) gives(r *resource, use, has queue.Mode, next queue.Entry[*Lock], waiting bool) bool {
 	if use == has {
 		return false
 	}
@@ -71,7 +97,7 @@ func (t *Table) gives(r *resource, use, has queue.Mode, head queue.Entry[*Lock],
 		return !queue.Compatible(has, wanted) && queue.Compatible(use, wanted)
 	}
 	for _, try := range r.tries {
-		if stands(try.wanted) {
+		if use == queue.None || stands(try.wanted) { // even NL stands in the way of a removal
 			return true
 		}
 	}
@@ -79,40 +105,13 @@ func (t *Table) gives(r *resource, use, has queue.Mode, head queue.Entry[*Lock],
 		return false
 	}
 	// Its turn comes after that of the cohort, which waits for somebody here.
-	cohort := waiting && !r.capped && !t.frozen && !t.pinned(r) && has.Covers(head.Wanted)
+	cohort := waiting && !r.capped && !t.frozen && !t.pinned(r) && has.Covers(next.Wanted)
 	return !cohort
 }
 
 // full reports whether the counter of the token is used up and mode needs it.
 func (t *Table) full(r *resource, mode queue.Mode) bool {
 	return r.count >= maxCount && !queue.CR.Covers(mode)
-}
-
-// answered drops the recalls that what is kept does not stand in the way of.
-func (t *Table) answered(r *resource) {
-	has := r.has()
-	if r.wanted != queue.None && queue.Compatible(has, r.wanted) {
-		t.unrecall(r)
-	}
-	kept := r.tries[:0]
-	for _, try := range r.tries {
-		if !queue.Compatible(has, try.wanted) {
-			kept = append(kept, try)
-		}
-	}
-	r.tries = kept
-}
-
-// unrecall ends the recall of a resource.
-func (t *Table) unrecall(r *resource) {
-	if r.wanted != queue.None {
-		t.recalls--
-	}
-	r.wanted, r.by = queue.None, 0
-	if r.capped {
-		r.capped = false
-		t.touch(r)
-	}
 }
 
 // rest puts a resource that nobody uses where it belongs: in the cache, back to
@@ -124,15 +123,19 @@ func (t *Table) rest(r *resource) {
 	}
 	has := r.has()
 	if has != queue.None && t.uncached(r) {
-		t.lower(r, queue.None)
-		has = queue.None
+		if r.grants > 0 {
+			t.lower(r, queue.None)
+			has = queue.None
+		} else if !r.idle { // its user is on the way
+			t.fresh = append(t.fresh, r)
+		}
 	}
 	if has != queue.None || r.bounce > 0 {
 		t.toIdle(r)
 		return
 	}
 	t.unidle(r)
-	if r.lowers == 0 && r.host == queue.None && r.child == nil {
+	if r.lowers == 0 && r.host == queue.None && r.child == nil && r.locks == 0 {
 		p := r.parent
 		t.forget(r)
 		if p != nil {
@@ -157,7 +160,6 @@ func (t *Table) lower(r *resource, keep queue.Mode) {
 
 // cancelRaise withdraws a raise that nobody needs any more.
 func (t *Table) cancelRaise(r *resource) {
-	r.asked, r.asker = queue.None, nil
 	t.propose(flight{cmd: &statepb.Command{Op: &statepb.Command_Cancel{Cancel: &statepb.Cancel{Ino: r.ino}}}})
 }
 
@@ -209,7 +211,7 @@ func (a *ask) add(r *resource, l *Lock, use, want queue.Mode, convert bool) {
 	if l.try {
 		flags |= queue.Try
 	}
-	r.asked, r.asker, r.askTry = want, l, l.try
+	r.asked, r.asker, r.askTry, r.askConv = want, l, l.try, convert
 	r.keep = use
 	r.lowers++
 	r.asks++

@@ -149,12 +149,52 @@ func (t *Table) quit(l *Lock) {
 // begin starts a request or conversion.
 func (t *Table) begin(l *Lock, mode queue.Mode, flags queue.Flags, own []*Lock, conv bool) {
 	t.rank++
-	l.rank, l.Wanted, l.Flags, l.conv = t.rank, mode, flags, conv
-	if l.try = flags&(queue.NoQueue|queue.Try) != 0; l.try {
-		l.tryEnd = t.now + int64(t.cfg.TryFor)
+	l.rank, l.Flags, l.conv, l.main = t.rank, flags, conv, mode
+	l.alts = flags & (queue.AltPR | queue.AltCW)
+	if l.alts != 0 && flags&(queue.NoQueue|queue.Try) == 0 {
+		l.alts |= altWait
 	}
 	t.setOwn(l, own)
+	t.start(l, mode, l.alts != 0 || flags&(queue.NoQueue|queue.Try) != 0)
+}
+
+// altWait, in Lock.alts, says that after all alternates the request waits for
+// the mode it asked for.
+const altWait queue.Flags = 1 << 15
+
+// start sends a request on its way.
+func (t *Table) start(l *Lock, mode queue.Mode, try bool) {
+	l.Wanted, l.try = mode, try
+	if try {
+		l.tryEnd = t.now + int64(t.cfg.TryFor)
+	}
 	t.advance(l, nil)
+}
+
+// alternate goes on with the next alternate mode of a request whose try
+// failed, and reports whether there was one.
+func (t *Table) alternate(l *Lock) bool {
+	var mode queue.Mode
+	switch {
+	case l.alts&queue.AltPR != 0:
+		mode, l.alts = queue.PR, l.alts&^queue.AltPR
+	case l.alts&queue.AltCW != 0:
+		mode, l.alts = queue.CW, l.alts&^queue.AltCW
+	case l.alts&altWait != 0:
+		mode, l.alts = l.main, 0
+	default:
+		return false
+	}
+	last := l.alts == 0 && mode == l.main
+	if !last && (mode == l.main || !mode.Covers(l.Mode)) {
+		return t.alternate(l)
+	}
+	own, conv, alts := slices.Clone(l.own), l.conv, l.alts
+	t.withdraw(l)
+	l.conv, l.alts = conv, alts
+	t.setOwn(l, own)
+	t.start(l, mode, !last)
+	return true
 }
 
 // route returns the resources at which a request has to pass, in order: the
@@ -196,9 +236,6 @@ func (t *Table) advance(l *Lock, from *resource) {
 			t.wait(l, path[i], from != nil)
 			return
 		}
-		if l.refs > 0 {
-			t.ownChanged(l)
-		}
 		t.spent(path[i], l.needs(path[i]))
 	}
 	t.grant(l)
@@ -232,6 +269,9 @@ func (t *Table) wait(l *Lock, r *resource, later bool) {
 		t.enlist(l)
 	}
 	l.at = r
+	if l.refs > 0 {
+		t.ownChanged(l)
+	}
 	t.touch(r)
 	hard := t.hardBlocked(l, r)
 	if hard && l.try {
@@ -319,8 +359,12 @@ func (t *Table) withdraw(l *Lock) {
 	}
 }
 
-// refuse withdraws what waits and says why.
+// refuse withdraws what waits and says why. A try with alternates left goes on
+// with the next one.
 func (t *Table) refuse(l *Lock, why Reason) {
+	if why == Busy && t.alternate(l) {
+		return
+	}
 	t.withdraw(l)
 	if l.Mode == queue.None {
 		t.quit(l)
@@ -338,6 +382,9 @@ func (t *Table) enlist(l *Lock) {
 	}
 	t.waitLast = l
 	t.waits++
+	if l.try {
+		t.tries++
+	}
 }
 
 func (t *Table) delist(l *Lock) {
@@ -353,6 +400,9 @@ func (t *Table) delist(l *Lock) {
 	}
 	l.prev, l.next = nil, nil
 	t.waits--
+	if l.try {
+		t.tries--
+	}
 }
 
 // follow notes those whom a queue let pass.

@@ -13,16 +13,17 @@ type resource struct {
 	sibNext *resource
 
 	// The host lock.
-	host   queue.Mode // granted, as of the last change applied
-	keep   queue.Mode // what was last proposed to keep; counts while lowers > 0
-	asked  queue.Mode // of a raise that is proposed or waits in the state; None: none
-	lowers uint32     // commands proposed and not answered yet that lower it to keep or more
-	asks   uint32     // of these, raises
-	count  uint32     // grants of PW and EX under raise
-	grants uint32     // grants and intents since the last raise
-	raise  uint64     // number of the last raise
-	asker  *Lock      // for whom the raise was proposed
-	askTry bool       // the raise is a try
+	host    queue.Mode // granted, as of the last change applied
+	keep    queue.Mode // what was last proposed to keep; counts while lowers > 0
+	asked   queue.Mode // of a raise that is proposed or waits in the state; None: none
+	lowers  uint32     // commands proposed and not answered yet that lower it to keep or more
+	asks    uint32     // of these, raises
+	count   uint32     // grants of PW and EX under raise
+	grants  uint32     // grants and intents since the last raise
+	raise   uint64     // number of the last raise
+	asker   *Lock      // for whom the raise was proposed
+	askTry  bool       // the raise is a try
+	askConv bool       // the raise is a conversion
 
 	// What stands in the way of others.
 	wanted   queue.Mode // by a request elsewhere, None: no recall
@@ -41,8 +42,10 @@ type resource struct {
 
 	ephemeral bool // the directory's files vanish with their last lock: nothing below is cached idle
 	dirty     bool
+	listed    bool // in Table.recalled
 	gone      bool // no longer in the table
 	pins      uint32
+	locks     int32 // locks and requests of this resource, wherever they wait
 
 	prev, next *resource // all resources, in order of creation
 }

@@ -64,7 +64,11 @@ type Table struct {
 	pins                int
 	locks               int // held or waiting
 	rank                uint64
-	recalls             int // resources with a recall
+	recalls             int         // resources with a recall of a request that waits
+	tries               int         // waiting locks that are tries
+	owners              int         // waiting locks that name others of their owner
+	fresh               []*resource // granted but never used, where nothing is cached
+	recalled            []*resource // those with a recall of either kind; some whose recall is over
 
 	session  uint64 // 0: none
 	base     uint64 // of tokens
@@ -163,6 +167,7 @@ func (t *Table) undoIntents(r, a *resource, intent queue.Mode) {
 // enterLock makes l a lock of r.
 func (t *Table) enterLock(l *Lock, r *resource) {
 	l.res = r
+	r.locks++
 	t.locks++
 	if r.idle {
 		t.unidle(r)
@@ -172,7 +177,7 @@ func (t *Table) enterLock(l *Lock, r *resource) {
 // holds notes that l was granted mode, with its token.
 func (t *Table) holds(l *Lock, mode queue.Mode) {
 	r := l.res
-	if mode.Writes() && !l.Mode.Writes() {
+	if mode.Writes() && !l.Mode.Writes() { // PW to EX goes on under the same token
 		r.count++
 		l.Token = t.token(r)
 		if r.count >= maxCount {
@@ -182,7 +187,6 @@ func (t *Table) holds(l *Lock, mode queue.Mode) {
 		l.Token = t.token(r)
 	}
 	l.Mode, l.Since = mode, t.now
-	l.told = queue.None
 	if l.refs > 0 {
 		t.ownChanged(l)
 	}
@@ -227,6 +231,7 @@ func (t *Table) release(l *Lock) {
 
 // leave takes l out of the table's counts.
 func (t *Table) leave(l *Lock) {
+	l.res.locks--
 	l.res, l.Flags = nil, 0
 	if l.own != nil {
 		t.setOwn(l, nil)
@@ -234,22 +239,18 @@ func (t *Table) leave(l *Lock) {
 	t.locks--
 }
 
-// let looks after a resource that somebody let go of.
+// let looks after a resource that somebody let go of. The usual case, a
+// resource that becomes idle and stays cached, is done with here.
 func (t *Table) let(r *resource) {
-	if r.wanted != queue.None || r.asked != queue.None || len(r.tries) > 0 || r.q.Waiters() > 0 || r.count >= maxCount {
+	switch {
+	case r.wanted != queue.None || r.asked != queue.None || len(r.tries) > 0 || r.q.Waiters() > 0:
 		t.touch(r)
-	} else if r.q.Empty() {
-		t.touch2(r)
-	}
-}
-
-// touch2 is touch for the common case that a resource just became idle.
-func (t *Table) touch2(r *resource) {
-	if r.host != queue.None && r.lowers == 0 && !t.uncached(r) {
+	case !r.q.Empty():
+	case r.host != queue.None && r.lowers == 0 && r.pins == 0 && !t.uncached(r):
 		t.toIdle(r)
-		return
+	default:
+		t.touch(r)
 	}
-	t.touch(r)
 }
 
 // pinned reports whether r or one of its ancestors is pinned.

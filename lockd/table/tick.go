@@ -25,6 +25,7 @@ func (t *Table) Tick(now int64) {
 	if t.session != 0 {
 		t.tickRecalls()
 		t.expireIdle()
+		t.expireFresh()
 	}
 	t.run()
 }
@@ -57,30 +58,63 @@ func (t *Table) freeze(on bool) {
 }
 
 func (t *Table) expireTries() {
-	for l := t.waitFirst; l != nil; {
-		next := l.next
+	if t.tries == 0 {
+		return
+	}
+	var over []*Lock
+	for l := t.waitFirst; l != nil; l = l.next {
 		if l.try && t.now >= l.tryEnd {
+			over = append(over, l)
+		}
+	}
+	for _, l := range over {
+		if l.at != nil && l.try {
 			t.refuse(l, Busy)
-			next = t.waitFirst // the list may have changed
 			t.run()
 		}
-		l = next
 	}
 }
 
 // tickRecalls ends cohorts and answers tries.
 func (t *Table) tickRecalls() {
-	for r := t.first; r != nil; r = r.next {
+	kept := t.recalled[:0]
+	for _, r := range t.recalled {
 		if r.wanted != queue.None && !r.capped && t.now-r.recalled >= int64(t.cfg.CohortTime) {
 			r.capped = true
-			r.q.SetCeiling(t.ceiling(r))
+			r.q.SetCeiling(t.ceiling(r)) // lowered: grants nothing
 			t.touch(r)
 		}
 		for _, try := range r.tries {
-			t.propose(flight{cmd: &statepb.Command{Op: &statepb.Command_InUse{InUse: &statepb.InUse{Ino: r.ino, Waiter: try.by}}}})
+			if r.has() != queue.None { // else it is given up
+				t.propose(flight{cmd: &statepb.Command{Op: &statepb.Command_InUse{InUse: &statepb.InUse{Ino: r.ino, Waiter: try.by}}}})
+			}
 		}
 		r.tries = nil
+		if r.listed = r.wanted != queue.None; r.listed {
+			kept = append(kept, r)
+		}
 	}
+	clear(t.recalled[len(kept):])
+	t.recalled = kept
+}
+
+// expireFresh gives up what was granted and not used within Config.TryFor, where
+// nothing is cached.
+func (t *Table) expireFresh() {
+	kept := t.fresh[:0]
+	for _, r := range t.fresh {
+		switch {
+		case r.gone || !r.idle || !t.uncached(r) || r.has() == queue.None:
+		case t.now-r.idleAt < int64(t.cfg.TryFor):
+			kept = append(kept, r)
+		default:
+			t.unidle(r)
+			t.lower(r, queue.None)
+			t.touch(r)
+		}
+	}
+	clear(t.fresh[len(kept):])
+	t.fresh = kept
 }
 
 // expireIdle drops the idle locks that are too many or idle for too long.

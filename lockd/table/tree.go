@@ -20,7 +20,7 @@ func (t *Table) Pin(ino uint64) bool {
 	}
 	r.pins++
 	t.pins++
-	t.refreshUnder(r)
+	t.shut(r)
 	t.run()
 	return true
 }
@@ -33,7 +33,7 @@ func (t *Table) Unpin(ino uint64) {
 	}
 	r.pins--
 	t.pins--
-	t.refreshUnder(r)
+	t.touchTree(r)
 	t.run()
 }
 
@@ -50,13 +50,19 @@ func (t *Table) inUse(r *resource) bool {
 	return false
 }
 
-func (t *Table) refreshUnder(r *resource) {
+// shut lets nothing be granted at r and below, from now on.
+func (t *Table) shut(r *resource) {
+	r.q.SetCeiling(queue.None) // grants nothing
 	t.touch(r)
-	if t.pins > 0 {
-		r.q.SetCeiling(t.ceiling(r)) // at once: Try looks at nothing else. Nothing waits, so it grants nothing
-	}
 	for c := r.child; c != nil; c = c.sibNext {
-		t.refreshUnder(c)
+		t.shut(c)
+	}
+}
+
+func (t *Table) touchTree(r *resource) {
+	t.touch(r)
+	for c := r.child; c != nil; c = c.sibNext {
+		t.touchTree(c)
 	}
 }
 
@@ -188,5 +194,8 @@ func (t *Table) detach(r *resource, waiting []*Lock, to *resource) {
 
 // drop takes a granted lock out of the table without a word.
 func (t *Table) drop(l *Lock) {
+	if l.at != nil {
+		t.withdraw(l)
+	}
 	t.release(l)
 }
