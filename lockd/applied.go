@@ -16,6 +16,7 @@ func (h *Host) Applied(index uint64, changes []state.Change, view *state.View) {
 		h.mu.Unlock()
 		return
 	}
+	h.onTime()
 	for i := range changes {
 		h.applied(&changes[i], changes[i+1:], view)
 	}
@@ -147,6 +148,10 @@ func (h *Host) noticeOf(c *state.Change, rest []state.Change, v *state.View) {
 		n.Kind, n.Path, n.To = NoticeRenamed, joinPath(v.Path(c.Parent), c.Name), joinPath(v.Path(c.NewParent), c.NewName)
 		n.above = v.Ancestors(v.Ancestors(nil, c.Parent), c.NewParent)
 	case state.SessionOpened:
+		if c.Session <= h.joined {
+			return // told of before
+		}
+		h.joined = c.Session
 		n = Notice{Kind: NoticeHostJoined, Time: n.Time, Index: c.Index, By: Party{Host: c.Host}}
 	case state.SessionEnded:
 		n = Notice{Kind: NoticeHostLeft, Time: n.Time, Index: c.Index, By: Party{Host: c.Host}, Reason: c.Reason.String()}

@@ -14,49 +14,79 @@ const recallFor = time.Second
 // command's Op must be set; Session, Seq and, if it is 0, the time are filled in, and the command is the Host's from now on.
 // A command that the state refuses is answered by its state.Code as the error; the result is set even then.
 func (h *Host) Do(c *Call, cmd *statepb.Command) (Result, error) {
-	return h.do(c, &pending{cmd: cmd}, h.cfg.OpTimeout)
+	return h.do(c, &pending{cmd: cmd}, patience{most: h.cfg.OpTimeout})
 }
 
-func (h *Host) do(c *Call, p *pending, wait time.Duration) (Result, error) {
-	if grows(p.cmd) {
-		if err := h.cfg.Log.Room(); err != nil {
-			return Result{}, ErrNoSpace
-		}
+// patience is how long the answer to a command is waited for.
+type patience struct {
+	most   time.Duration   // 0: for ever
+	cancel <-chan struct{} // ends it with ErrInterrupted
+	keep   bool            // the command stands even if nobody waits for its answer any more
+}
+
+func (h *Host) do(c *Call, p *pending, wait patience) (Result, error) {
+	if grows(p.cmd) && h.cfg.Log.Room() != nil {
+		return Result{}, ErrNoSpace
 	}
-	done := make(chan struct{})
-	p.done = done
+	done, err := h.submit(p)
+	if err != nil {
+		return Result{}, err
+	}
+	c.park()
+	var over <-chan time.Time
+	if wait.most > 0 {
+		timer := time.NewTimer(wait.most)
+		defer timer.Stop()
+		over = timer.C
+	}
+	select {
+	case <-done:
+		return p.answer()
+	case <-over:
+		err = ErrNoQuorum
+	case <-wait.cancel:
+		err = ErrInterrupted
+	}
 	h.mu.Lock()
+	defer h.unlock()
+	if p.done == nil {
+		return p.answer()
+	}
+	p.done = nil
+	if !wait.keep {
+		h.withdraw(p)
+	}
+	return Result{}, err
+}
+
+// submit queues a command whose answer will be waited for.
+func (h *Host) submit(p *pending) (done <-chan struct{}, err error) {
+	h.mu.Lock()
+	defer h.unlock()
 	switch {
 	case h.phase == fresh || h.phase == closed:
-		h.mu.Unlock()
-		return Result{}, ErrClosed
+		return nil, ErrClosed
 	case p.lock != nil && p.lock.lost.Load():
-		h.mu.Unlock()
-		return Result{}, ErrLost
+		return nil, ErrLost
 	}
 	if p.lock != nil {
 		p.need = h.lease.session
 	}
+	if p.need != 0 && p.need != h.lease.session {
+		return nil, ErrLost
+	}
+	p.done = make(chan struct{})
+	done = p.done
 	h.enqueue(p)
-	h.unlock()
-	c.park()
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-done:
-	case <-timer.C:
-		h.mu.Lock()
-		if p.done != nil {
-			h.withdraw(p)
-			p.done = nil
-			p.err = ErrNoQuorum
-		}
-		h.unlock()
+	return done, nil
+}
+
+// answer returns what the command was answered.
+func (p *pending) answer() (Result, error) {
+	if p.err != nil {
+		return p.res, p.err
 	}
-	if p.err == nil {
-		p.err = p.res.Code.Err()
-	}
-	return p.res, p.err
+	return p.res, p.res.Code.Err()
 }
 
 // grows reports whether a command makes the state larger, so that it must be refused when there is no room.
@@ -86,7 +116,7 @@ func (h *Host) Commit(c *Call, l *Lock, commit *statepb.Commit) (generation uint
 			return 0, err
 		}
 	}
-	res, err := h.do(c, &pending{cmd: &statepb.Command{Op: &statepb.Command_Commit{Commit: commit}}, lock: l}, h.cfg.OpTimeout)
+	res, err := h.do(c, &pending{cmd: &statepb.Command{Op: &statepb.Command_Commit{Commit: commit}}, lock: l}, patience{most: h.cfg.OpTimeout})
 	return res.Generation, err
 }
 
@@ -94,7 +124,7 @@ func (h *Host) Commit(c *Call, l *Lock, commit *statepb.Commit) (generation uint
 // the lock is lost, since the end of the session invalidates the value.
 func (h *Host) Invalidate(c *Call, l *Lock, ino uint64) error {
 	cmd := &statepb.Command{Op: &statepb.Command_Invalidate{Invalidate: &statepb.Invalidate{Ino: ino}}}
-	_, err := h.do(c, &pending{cmd: cmd, lock: l}, h.cfg.OpTimeout)
+	_, err := h.do(c, &pending{cmd: cmd, lock: l}, patience{most: h.cfg.OpTimeout, keep: true})
 	if err == ErrLost {
 		return nil
 	}
@@ -142,7 +172,7 @@ func (h *Host) conditional(c *Call, pins []uint64, command func() *statepb.Comma
 	pause := time.Millisecond
 	for {
 		answered := h.awaitRecall(pins)
-		res, err := h.do(c, &pending{cmd: command()}, h.cfg.OpTimeout)
+		res, err := h.do(c, &pending{cmd: command()}, patience{most: h.cfg.OpTimeout})
 		if err != state.Recalling {
 			answered.stop()
 			if err == state.Busy {

@@ -57,6 +57,8 @@ type Host struct {
 	idle       chan struct{} // closed when the last lock goes while draining
 	brisk      int64         // until then tick often
 	prodded    bool          // wake the ticker
+	leaving    bool          // the session ends by Close
+	joined     uint64        // the last session that a notice told of
 	leader     string
 	deadlocks  uint64 // verdicts
 	losses     uint64 // sessions lost
@@ -214,6 +216,7 @@ func (h *Host) Close() error {
 	h.refuseWaiting(ErrDraining)
 	h.loseLocks("the host shuts down")
 	session := h.lease.session
+	h.leaving = true
 	h.unlock()
 	var err error
 	if started && session != 0 {
@@ -334,7 +337,7 @@ func (t tree) Ephemeral(ino uint64) bool {
 }
 
 // wall returns the time of day.
-func (h *Host) wall() time.Time { return time.Now() }
+func (h *Host) wall() time.Time { return time.Now().Round(0) }
 
 // nonce names one opening of a session.
 func nonce() uint64 { return rand.Uint64() | 1 }

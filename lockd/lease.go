@@ -94,7 +94,7 @@ func (h *Host) tick() {
 		h.mu.Lock()
 		h.advance(now)
 		session := h.renewal(now, alive)
-		if h.lease.session == 0 && h.phase != closed && now-h.opening.sent >= int64(reopen) {
+		if h.lease.session == 0 && h.phase != closed && !h.leaving && now-h.opening.sent >= int64(reopen) {
 			h.openSession()
 		}
 		period := h.period(now)
@@ -262,13 +262,19 @@ func (h *Host) loseSession(why string) {
 	for _, f := range h.onLost {
 		h.outbox = append(h.outbox, delivery{call: f})
 	}
-	if h.phase != closed {
+	if h.phase != closed && !h.leaving {
 		h.openSession()
 	}
 }
 
 // sessionEnded is told when a session of this host has ended in the state: what of it is not answered by now never is.
 func (h *Host) sessionEnded(c *state.Change) {
+	if c.Session == h.lease.session && h.leaving {
+		h.leaseEnd.Store(0)
+		h.sessionID.Store(0)
+		h.lease = lease{edge: math.MaxInt64}
+		return
+	}
 	if c.Session == h.lease.session {
 		h.loseSession("the cluster ended the session: " + c.Reason.String())
 	}
@@ -332,7 +338,7 @@ func (h *Host) leave(session uint64) error {
 	cmd := &statepb.Command{Op: &statepb.Command_EndSession{EndSession: &statepb.EndSession{
 		Session: session, Reason: statepb.EndReason_LEAVE,
 	}}}
-	_, err := h.do(nil, &pending{cmd: cmd, need: session}, h.cfg.OpTimeout)
+	_, err := h.do(nil, &pending{cmd: cmd, need: session}, patience{most: h.cfg.OpTimeout})
 	if err == ErrLost || err == state.Ended {
 		return nil
 	}

@@ -30,6 +30,7 @@ type LockInfo struct {
 	Place     int           // among those that wait for this resource here, from 1; 0: does not wait
 	TTL       time.Duration // left of the time to live; 0: unlimited
 	BlockedBy []Party       // of what waits
+	User      any           // the User of a lock of this host
 }
 
 // Locks returns the locks of a resource: of this host, those held before those that wait in their order, then what other
@@ -88,11 +89,11 @@ func (h *Host) Info(l *Lock) (info LockInfo, ok bool) {
 	return infos[0], true
 }
 
-// Blocks returns the join of the modes that others wait for because of a lock, None if nobody does.
-func (h *Host) Blocks(l *Lock) queue.Mode {
+// Blocks reports whether somebody waits because of a lock, here or on another host.
+func (h *Host) Blocks(l *Lock) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.table.Blocks(&l.t)
+	return h.table.Blocks(&l.t) != queue.None
 }
 
 // timeBase returns what to add to a time of CLOCK_BOOTTIME to make it one of day.
@@ -100,8 +101,9 @@ func (h *Host) timeBase() time.Time { return h.wall().Add(-time.Duration(h.cfg.N
 
 // lockInfo describes a lock of this host. Called with the mutex held.
 func (h *Host) lockInfo(t *table.Lock, base time.Time) LockInfo {
+	l := t.User.(*Lock)
 	info := LockInfo{
-		Ino: t.Ino, Host: h.cfg.Name, Here: true, Mode: t.Mode, Wanted: t.Wanted, Convert: t.Converts(), Flags: t.Flags,
+		User: l.User, Ino: t.Ino, Host: h.cfg.Name, Here: true, Mode: t.Mode, Wanted: t.Wanted, Convert: t.Converts(), Flags: t.Flags,
 		PID: t.PID, UID: t.UID, Since: base.Add(time.Duration(t.Since)), Token: t.Token,
 	}
 	if !t.Waits() {

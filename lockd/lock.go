@@ -36,7 +36,7 @@ type ttl struct{ timer *time.Timer }
 // The lock must not be held or waiting.
 func (h *Host) Lock(c *Call, l *Lock, r Request) error {
 	h.mu.Lock()
-	if err := h.admit(l); err != nil {
+	if err := h.admit(l, &r); err != nil {
 		h.mu.Unlock()
 		return err
 	}
@@ -61,7 +61,7 @@ func (h *Host) Lock(c *Call, l *Lock, r Request) error {
 // the errors of Lock. The Listener is told of the grant (NoticeGranted), or of why there will be none (NoticeFailed).
 func (h *Host) Enqueue(c *Call, l *Lock, r Request) error {
 	h.mu.Lock()
-	if err := h.admit(l); err != nil {
+	if err := h.admit(l, &r); err != nil {
 		h.mu.Unlock()
 		return err
 	}
@@ -119,6 +119,7 @@ func (h *Host) Convert(c *Call, l *Lock, mode queue.Mode, flags queue.Flags, wai
 // locked again. Release never waits.
 func (h *Host) Release(l *Lock) {
 	h.mu.Lock()
+	h.onTime()
 	if l.wait != nil {
 		h.finish(l, ErrInterrupted)
 	}
@@ -155,8 +156,10 @@ func (h *Host) LeaseLeft() time.Duration {
 }
 
 // admit refuses new requests.
-func (h *Host) admit(l *Lock) error {
+func (h *Host) admit(l *Lock, r *Request) error {
 	switch {
+	case r.Flags.Check(queue.None, r.Mode) != nil:
+		return ErrFlags
 	case l.lost.Load():
 		return ErrLost
 	case l.t.Held() || l.wait != nil:
@@ -183,10 +186,6 @@ func (h *Host) onTime() int64 {
 func (h *Host) ask(c *Call, l *Lock, r Request, async bool) error {
 	l.async = async
 	convert := l.t.Held()
-	if err := r.Flags.Check(l.t.Mode, r.Mode); err != nil {
-		h.unlock()
-		return ErrFlags
-	}
 	w := &waiter{convert: convert, mode: r.Mode, expires: r.TTL}
 	if !async {
 		w.done = make(chan struct{})
@@ -204,7 +203,7 @@ func (h *Host) ask(c *Call, l *Lock, r Request, async bool) error {
 	w.order = h.order
 	if c != nil && !async {
 		w.tid = c.PID
-		h.waiters[w.tid]++
+		h.beginWait(w.tid)
 	}
 	if convert {
 		h.table.Convert(&l.t, r.Mode, r.Flags, own)
@@ -264,11 +263,7 @@ func (h *Host) finish(l *Lock, err error) {
 	w := l.wait
 	l.wait = nil
 	w.finished, w.err = true, err
-	if w.tid != 0 {
-		if h.waiters[w.tid]--; h.waiters[w.tid] == 0 {
-			delete(h.waiters, w.tid)
-		}
-	}
+	h.endWait(w.tid)
 	if w.done != nil {
 		close(w.done)
 		return
@@ -277,6 +272,22 @@ func (h *Host) finish(l *Lock, err error) {
 		n := h.lockNotice(NoticeFailed, l)
 		n.Err, n.Wanted = err, w.mode
 		h.tellListener(l, n)
+	}
+}
+
+// beginWait notes that a thread waits in a request to this host.
+func (h *Host) beginWait(tid uint32) {
+	if tid != 0 {
+		h.waiters[tid]++
+	}
+}
+
+func (h *Host) endWait(tid uint32) {
+	if tid == 0 {
+		return
+	}
+	if h.waiters[tid]--; h.waiters[tid] == 0 {
+		delete(h.waiters, tid)
 	}
 }
 

@@ -112,6 +112,7 @@ type Request struct {
 type Lock struct {
 	Listener Listener     // told what happens to the lock; may be nil
 	File     process.File // the inode as the kernel shows it, to find who has the descriptor
+	User     any          // the caller's own, for listings
 
 	t     table.Lock
 	mode  atomic.Uint32

@@ -25,10 +25,11 @@ const (
 // pending is a command that is not answered yet, and who waits for it.
 type pending struct {
 	cmd  *statepb.Command
-	own  bool // the table's: nobody waits, and it ends with the session
-	lock *Lock
+	own  bool          // the table's: nobody waits, and it ends with the session
+	lock *Lock         // whose commit it is, may be nil
 	need uint64        // the session that it makes sense in; 0: any
 	done chan struct{} // closed when answered; nil: nobody waits
+	late func(Result)  // told of an answer that nobody waits for any more
 	res  Result
 	err  error
 	size int
@@ -37,6 +38,9 @@ type pending struct {
 // finish answers whoever waits.
 func (p *pending) finish(res Result, err error) {
 	if p.done == nil {
+		if p.late != nil && err == nil {
+			p.late(res)
+		}
 		return
 	}
 	p.res, p.err = res, err

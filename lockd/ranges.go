@@ -21,6 +21,7 @@ type Range struct {
 type rangeWait struct {
 	ino      uint64
 	want     Range
+	tid      uint32 // of the thread that waits, 0: none
 	done     chan struct{}
 	err      error
 	finished bool
@@ -39,78 +40,92 @@ func (r *rangeWait) finish(err error) {
 // the loss of the session; what is locked does not.
 func (h *Host) LockRange(c *Call, ino uint64, r Range, wait bool) error {
 	for {
-		again, err := h.lockRange(c, ino, r, wait)
-		if !again {
+		err := h.lockRange(c, ino, r, wait)
+		if err != errSessionLost {
 			return err
 		}
 	}
 }
 
-// lockRange tries once; again says that the session was lost meanwhile.
-func (h *Host) lockRange(c *Call, ino uint64, r Range, wait bool) (again bool, err error) {
-	w := &rangeWait{ino: ino, want: r, done: make(chan struct{})}
-	tid := uint32(0)
-	h.mu.Lock()
-	if h.phase != running {
-		err := ErrClosed
-		if h.phase == draining {
-			err = ErrDraining
-		}
-		h.mu.Unlock()
-		return false, err
+// lockRange tries in one session. If that is lost meanwhile it returns errSessionLost.
+func (h *Host) lockRange(c *Call, ino uint64, r Range, wait bool) error {
+	w, id, err := h.beginRange(c, ino, r, wait)
+	if err != nil {
+		return err
 	}
-	h.rangeID++
-	id := h.rangeID
-	h.ranges[id] = w
-	if c != nil && wait && c.PID != 0 {
-		tid = c.PID
-		h.waiters[tid]++
-	}
-	h.mu.Unlock()
-	defer func() {
-		h.mu.Lock()
-		delete(h.ranges, id)
-		if tid != 0 {
-			if h.waiters[tid]--; h.waiters[tid] == 0 {
-				delete(h.waiters, tid)
+	defer h.endRange(w, id)
+	p := &pending{
+		cmd: &statepb.Command{Op: &statepb.Command_RangeLock{RangeLock: &statepb.RangeLock{
+			Ino: ino, Owner: r.Owner, Write: r.Write, Start: r.Start, End: r.End, Pid: r.PID, Id: id, Wait: wait, Ofd: r.OFD,
+		}}},
+		late: func(res Result) {
+			if res.Code == state.OK {
+				h.enqueue(&pending{own: true, cmd: rangeUnlock(ino, r)})
 			}
-		}
-		h.mu.Unlock()
-	}()
-	res, err := h.do(c, &pending{cmd: &statepb.Command{Op: &statepb.Command_RangeLock{RangeLock: &statepb.RangeLock{
-		Ino: ino, Owner: r.Owner, Write: r.Write, Start: r.Start, End: r.End, Pid: r.PID, Id: id, Wait: wait, Ofd: r.OFD,
-	}}}}, h.cfg.OpTimeout)
-	if err != nil || res.Code != state.Waiting {
-		return wait && err == ErrNoQuorum && !interrupted(c), rangeError(err)
+		},
+	}
+	res, err := h.do(c, p, h.patience(c, wait))
+	switch {
+	case err == ErrInterrupted:
+		return h.cancelRange(w, id)
+	case err != nil || res.Code != state.Waiting:
+		return rangeError(err)
 	}
 	select {
 	case <-w.done:
-		return w.err == errSessionLost, w.err
+		return w.err
 	case <-c.cancel():
 	}
-	return false, h.cancelRange(w, id)
+	return h.cancelRange(w, id)
 }
 
-// cancelRange withdraws a wait that was interrupted; if it was granted meanwhile, it stays granted.
+// patience is how long an operation waits for its answer: if it may wait at all, until it is interrupted.
+func (h *Host) patience(c *Call, wait bool) patience {
+	if wait {
+		return patience{cancel: c.cancel(), keep: true}
+	}
+	return patience{most: h.cfg.OpTimeout}
+}
+
+// beginRange notes a wait, so that no grant is missed.
+func (h *Host) beginRange(c *Call, ino uint64, r Range, wait bool) (*rangeWait, uint64, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch h.phase {
+	case running:
+	case draining:
+		return nil, 0, ErrDraining
+	default:
+		return nil, 0, ErrClosed
+	}
+	w := &rangeWait{ino: ino, want: r, done: make(chan struct{})}
+	if c != nil && wait {
+		w.tid = c.PID
+		h.beginWait(w.tid)
+	}
+	h.rangeID++
+	h.ranges[h.rangeID] = w
+	return w, h.rangeID, nil
+}
+
+func (h *Host) endRange(w *rangeWait, id uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.ranges, id)
+	h.endWait(w.tid)
+}
+
+// cancelRange withdraws a wait that was interrupted; if it was granted meanwhile, it stays granted. The command comes after
+// the one that asked, whenever the log takes them.
 func (h *Host) cancelRange(w *rangeWait, id uint64) error {
-	_, err := h.do(nil, &pending{cmd: &statepb.Command{Op: &statepb.Command_RangeCancel{RangeCancel: &statepb.RangeCancel{Id: id}}}},
-		h.cfg.OpTimeout)
+	p := &pending{cmd: &statepb.Command{Op: &statepb.Command_RangeCancel{RangeCancel: &statepb.RangeCancel{Id: id}}}, need: h.Session()}
+	h.do(nil, p, patience{most: h.cfg.OpTimeout, keep: true}) // whatever the answer: the grant, if there was one, is in w
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if w.finished && w.err == nil {
 		return nil
 	}
-	_ = err // withdrawn, or gone with its session, or as good as: its answer is not awaited
 	return ErrInterrupted
-}
-
-func interrupted(c *Call) bool {
-	select {
-	case <-c.cancel():
-		return true
-	default:
-		return false
-	}
 }
 
 // rangeError turns the state's answer into this package's errors.
@@ -126,12 +141,16 @@ func rangeError(err error) error {
 	return err
 }
 
-// UnlockRange unlocks a byte range of its owner.
+// UnlockRange unlocks a byte range of its owner. After ErrNoQuorum it will still be unlocked.
 func (h *Host) UnlockRange(c *Call, ino uint64, r Range) error {
-	_, err := h.Do(c, &statepb.Command{Op: &statepb.Command_RangeUnlock{RangeUnlock: &statepb.RangeUnlock{
-		Ino: ino, Owner: r.Owner, Start: r.Start, End: r.End,
-	}}})
+	_, err := h.do(c, &pending{cmd: rangeUnlock(ino, r)}, patience{most: h.cfg.OpTimeout, keep: true})
 	return err
+}
+
+func rangeUnlock(ino uint64, r Range) *statepb.Command {
+	return &statepb.Command{Op: &statepb.Command_RangeUnlock{RangeUnlock: &statepb.RangeUnlock{
+		Ino: ino, Owner: r.Owner, Start: r.Start, End: r.End,
+	}}}
 }
 
 // DropRanges unlocks all that an owner has on a file, and does nothing, quickly, if that is nothing. The answer is not

@@ -1,0 +1,52 @@
+package lockd
+
+import "github.com/lockfs/lockfs/lockd/queue"
+
+// Locked tells which resources have locks or requests, here or on other hosts. It looks at no process, unlike AllLocks, and
+// calls f once for each lock: the same resource comes as often as it has some.
+func (h *Host) Locked(f func(ino uint64, held, waits bool)) {
+	type lock struct {
+		ino         uint64
+		held, waits bool
+	}
+	h.mu.Lock()
+	own := h.lease.session
+	locks := make([]lock, 0, h.table.Len())
+	for t := range h.table.All() {
+		locks = append(locks, lock{t.Ino, t.Held(), t.Waits()})
+	}
+	h.mu.Unlock()
+	for _, l := range locks {
+		f(l.ino, l.held, l.waits)
+	}
+	for x := range h.View().AllHostLocks() {
+		if x.Session != own {
+			f(x.Ino, x.Mode != queue.None, x.Wanted != queue.None)
+		}
+	}
+}
+
+// LocksOf calls f with what each lock of a resource has, wants, and its token; of other hosts what the host has. It looks at
+// no process.
+func (h *Host) LocksOf(ino uint64, f func(mode, wanted queue.Mode, token uint64)) {
+	type lock struct {
+		mode, wanted queue.Mode
+		token        uint64
+	}
+	var locks []lock
+	h.mu.Lock()
+	own := h.lease.session
+	for t := range h.table.Locks(ino) {
+		locks = append(locks, lock{t.Mode, t.Wanted, t.Token})
+	}
+	h.mu.Unlock()
+	v := h.View()
+	for x := range v.HostLocks(ino) {
+		if x.Session != own {
+			locks = append(locks, lock{x.Mode, x.Wanted, x.Token(v.TokenBase())})
+		}
+	}
+	for _, l := range locks {
+		f(l.mode, l.wanted, l.token)
+	}
+}
