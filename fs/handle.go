@@ -37,6 +37,7 @@ type handle struct {
 	batch      batch
 	committing chan struct{} // closed when the commit under way is over; nil: none
 	read       snapshot
+	setting    []byte   // pieces of a new value that came by ioctl
 	owners     []uint64 // range lock owners that locked through this handle and did not close yet
 
 	nmu     sync.Mutex
