@@ -212,6 +212,10 @@ func (c *contention) check() error {
 		return fmt.Errorf("%d holders and %d waiters, in the queue %d and %d",
 			len(c.holds), len(c.waits), c.q.Holders(), c.q.Waiters())
 	}
+	again := c.q.Clone()
+	if gs := again.SetCeiling(again.Ceiling()); len(gs) > 0 {
+		return fmt.Errorf("session %d waits for %v that it could have", gs[0].Holder, gs[0].Mode)
+	}
 	for i, h := range c.holds {
 		switch {
 		case i > 0 && c.holds[i-1].session >= h.session || c.q.Granted(h.session) == queue.None:

@@ -174,21 +174,22 @@ func (s *State) fileRanges(ino uint64) *fileRanges {
 
 // settleRanges grants what can be granted now and stores the locks of the file.
 func (s *State) settleRanges(ino uint64, f *fileRanges) {
-	for again := true; again; {
-		again = false
-		for i := 0; i < len(f.waits); {
-			w := f.waits[i]
-			if !f.mayHave(&w.Range, i) {
-				i++
-				continue
-			}
-			again = again || f.holds(w.owner()) // its locks may have become weaker
-			f.waits = slices.Delete(f.waits, i, i+1)
-			s.countWait(w.Session, -1)
-			before := len(f.held)
-			f.set(w.Range)
-			s.countRanges(w.Session, len(f.held)-before)
-			s.emit(Change{Kind: RangeGranted, Session: w.Session, Ino: ino, Owner: w.Owner, ID: w.ID})
+	for i := 0; i < len(f.waits); {
+		w := f.waits[i]
+		if !f.mayHave(&w.Range, i) {
+			i++
+			continue
+		}
+		// The owner's locks may become weaker, and its earlier waits may overtake others from now on.
+		affects := f.holds(w.owner()) || slices.ContainsFunc(f.waits[:i], func(x RangeWait) bool { return x.owner() == w.owner() })
+		f.waits = slices.Delete(f.waits, i, i+1)
+		s.countWait(w.Session, -1)
+		before := len(f.held)
+		f.set(w.Range)
+		s.countRanges(w.Session, len(f.held)-before)
+		s.emit(Change{Kind: RangeGranted, Session: w.Session, Ino: ino, Owner: w.Owner, ID: w.ID})
+		if affects {
+			i = 0
 		}
 	}
 	s.dirty |= partRanges

@@ -33,7 +33,7 @@ import (
 // step the invariants are checked, a replica read from the snapshot of the step before must have come to the same
 // changes and digest, and older views must be as they were.
 func TestScripts(t *testing.T) {
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+	datadriven.Walk(t, "testdata/scripts", func(t *testing.T, path string) {
 		r := newScript(t)
 		datadriven.RunTest(t, path, r.run)
 	})
