@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -8,7 +9,6 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/lockfs/lockfs/lockd"
-	"github.com/lockfs/lockfs/lockd/state"
 )
 
 // The tree of .lockfs (DESIGN 1.6). Nothing of it is stored: a node id stands for a question, which is answered anew
@@ -304,13 +304,19 @@ func (d *textDir) add(name string, dir bool, ino uint64) {
 // lines builds key=value lines.
 type lines []byte
 
-// put appends a line; an empty value is left out.
+// put appends a line; an empty value is left out. Other than in notices, blanks stand for themselves.
 func (l *lines) put(key, value string) {
 	if value == "" {
 		return
 	}
 	*l = append(append(*l, key...), '=')
-	*l = append(lockd.AppendEscaped(*l, value), '\n')
+	for i, word := range strings.Split(value, " ") { // a line has room for blanks
+		if i > 0 {
+			*l = append(*l, ' ')
+		}
+		*l = lockd.AppendEscaped(*l, word)
+	}
+	*l = append(*l, '\n')
 }
 
 // when writes a time as listings show it.
@@ -320,6 +326,3 @@ func when(t time.Time) string {
 	}
 	return t.UTC().Format("2006-01-02T15:04:05.000000Z07:00")
 }
-
-// listed returns the node's path as listings show it.
-func listed(v *state.View, ino uint64) string { return v.Path(ino) }

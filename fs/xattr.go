@@ -72,8 +72,8 @@ func (f *FS) xattrNode(node uint64) *state.Node {
 	return f.node(node)
 }
 
-// getXattr reads an attribute.
-func (f *FS) getXattr(h *fuse.InHeader, name string, dest []byte) (uint32, fuse.Status) {
+// GetXAttr reads an attribute.
+func (f *FS) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, name string, dest []byte) (uint32, fuse.Status) {
 	if isSpecial(h.NodeId) {
 		return 0, fuse.ENOATTR
 	}
@@ -103,8 +103,8 @@ func answerXattr(dest, value []byte) (uint32, fuse.Status) {
 	return uint32(copy(dest, value)), fuse.OK
 }
 
-// listXattr lists the attributes, those that only show how the resource is included.
-func (f *FS) listXattr(h *fuse.InHeader, dest []byte) (uint32, fuse.Status) {
+// ListXAttr lists the attributes, those that only show how the resource is included.
+func (f *FS) ListXAttr(_ <-chan struct{}, h *fuse.InHeader, dest []byte) (uint32, fuse.Status) {
 	if isSpecial(h.NodeId) {
 		return 0, fuse.OK
 	}
@@ -141,8 +141,8 @@ func checkXattr(h *fuse.InHeader, n *state.Node, name string) syscall.Errno {
 	return syscall.EPERM
 }
 
-// setXattr sets an attribute.
-func (f *FS) setXattr(in *fuse.SetXAttrIn, name string, data []byte) fuse.Status {
+// SetXAttr sets an attribute.
+func (f *FS) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, name string, data []byte) fuse.Status {
 	return f.changeXattr(&in.InHeader, name, func(ino uint64) *statepb.Command {
 		return &statepb.Command{Op: &statepb.Command_SetXattr{SetXattr: &statepb.SetXattr{
 			Ino: ino, Name: []byte(name), Value: append([]byte(nil), data...),
@@ -157,8 +157,8 @@ const (
 	xattrReplace = 2
 )
 
-// removeXattr removes an attribute.
-func (f *FS) removeXattr(h *fuse.InHeader, name string) fuse.Status {
+// RemoveXAttr removes an attribute.
+func (f *FS) RemoveXAttr(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
 	return f.changeXattr(h, name, func(ino uint64) *statepb.Command {
 		return &statepb.Command{Op: &statepb.Command_RemoveXattr{RemoveXattr: &statepb.RemoveXattr{Ino: ino, Name: []byte(name)}}}
 	})
