@@ -35,9 +35,13 @@ type logLimits struct {
 	bytes         int64  // or after so many bytes of them, or the size of the last snapshot if that is more
 	trailing      uint64 // entries kept before a snapshot, for followers that lag
 	trailingBytes int64
+
+	// segment is where the log goes on in the next file. A file is allocated whole, so that an append needs no room; the
+	// last batch may go past it.
+	segment int64
 }
 
-var defaultLogLimits = logLimits{entries: 32 << 10, bytes: 16 << 20, trailing: 4096, trailingBytes: 8 << 20}
+var defaultLogLimits = logLimits{entries: 32 << 10, bytes: 16 << 20, trailing: 4096, trailingBytes: 8 << 20, segment: 4 << 20}
 
 // The figures of raft. A cluster must have a new leader within 2 s; a leader alone in its cluster waits for nobody.
 const (

@@ -22,10 +22,6 @@ const (
 	tmpSuffix   = ".tmp"
 )
 
-// segmentSize is where the log goes on in the next file. A file is allocated whole, so an append never waits for
-// room or for the file system's own journal; the last batch may go past it.
-const segmentSize = 4 << 20
-
 // files is the file system as raft-wal sees it (types.VFS), and makes the log's files so that they can be verified:
 //
 //   - A segment has its full size on disk, and is known to the directory, before lockfs.db lists it. raft-wal
@@ -67,7 +63,7 @@ func (f *files) prepare(info types.SegmentInfo) error {
 	}
 	if err != nil {
 		os.Remove(path)
-		return fmt.Errorf("make the next segment of the log, %d MiB: %w", info.SizeLimit>>20, err)
+		return fmt.Errorf("make the next segment of the log, %d bytes: %w", info.SizeLimit, err)
 	}
 	return syncDir(f.dir)
 }

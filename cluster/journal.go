@@ -22,6 +22,7 @@ import (
 // whose append was answered with an error are cut off, as raft does not know of them.
 type journal struct {
 	dir   string
+	size  int64 // of a segment
 	meta  *logMeta
 	log   hclog.Logger
 	ended func(error)         // told how each append ended; may be nil
@@ -37,8 +38,8 @@ var _ raft.LogStore = (*journal)(nil)
 var _ raft.MonotonicLogStore = (*journal)(nil)
 
 // openJournal opens a log that was verified.
-func openJournal(meta *logMeta, log hclog.Logger) (*journal, error) {
-	j := &journal{dir: meta.files.dir, meta: meta, log: log}
+func openJournal(meta *logMeta, size int64, log hclog.Logger) (*journal, error) {
+	j := &journal{dir: meta.files.dir, size: size, meta: meta, log: log}
 	if err := j.open(); err != nil {
 		return nil, err
 	}
@@ -52,7 +53,7 @@ func (j *journal) open() error {
 	if err := j.mend(); err != nil {
 		return err
 	}
-	w, err := wal.Open(j.dir, wal.WithCodec(entryCodec{}), wal.WithSegmentSize(segmentSize), wal.WithMetaStore(j.meta),
+	w, err := wal.Open(j.dir, wal.WithCodec(entryCodec{}), wal.WithSegmentSize(int(j.size)), wal.WithMetaStore(j.meta),
 		wal.WithSegmentFiler(filer{segment.NewFiler(j.dir, j.meta.files)}), wal.WithLogger(j.log))
 	if err != nil {
 		return fmt.Errorf("open the log: %w", err)
@@ -91,7 +92,7 @@ func (j *journal) mend() error {
 	}
 	tail.SealTime, tail.MaxIndex, tail.IndexStart = time.Now(), s.last, s.indexStart
 	next := types.SegmentInfo{
-		ID: list.NextSegmentID, BaseIndex: s.last + 1, MinIndex: s.last + 1, SizeLimit: segmentSize, Codec: codecID,
+		ID: list.NextSegmentID, BaseIndex: s.last + 1, MinIndex: s.last + 1, SizeLimit: uint32(j.size), Codec: codecID,
 		CreateTime: time.Now(),
 	}
 	list.NextSegmentID++

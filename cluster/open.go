@@ -43,12 +43,14 @@ func open(c Config) (n *Node, err error) {
 	if err := checkRights(c.Dir); err != nil {
 		return nil, err
 	}
+	if _, err := isNew(c.Dir); err != nil { // before a lock file is made in some other program's directory
+		return nil, err
+	}
 	lock, err := lockDir(c.Dir)
 	if err != nil {
 		return nil, err
 	}
 	defer undo(lock.drop)
-
 	fresh, err := isNew(c.Dir)
 	if err != nil {
 		return nil, err
@@ -111,9 +113,9 @@ func openVerified(c Config, was *contents, lock *dirLock, stream *stream) (n *No
 		}
 	}
 	log := filepath.Join(c.Dir, logName)
-	n.reserve = newReserve(log)
+	n.reserve = newReserve(log, c.limits.segment)
 	files := &files{dir: log, reserve: n.reserve, fault: c.fault}
-	if n.journal, err = openJournal(&logMeta{store: n.store, files: files}, n.hclog("wal")); err != nil {
+	if n.journal, err = openJournal(&logMeta{store: n.store, files: files}, c.limits.segment, n.hclog("wal")); err != nil {
 		return nil, err
 	}
 	n.journal.ended, n.journal.grew = n.appendEnded, n.snap.grew

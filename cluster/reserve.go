@@ -19,11 +19,11 @@ type reserve struct {
 	have int64
 }
 
-// reserveSize is two segments: at one renewal a second and 64 bytes each a day and a half.
-const reserveSize = 2 * segmentSize
+// reserveSegments is how many: with one renewal a second, of 64 bytes, two of 4 MiB are a day and a half.
+const reserveSegments = 2
 
-func newReserve(dir string) *reserve {
-	r := &reserve{path: filepath.Join(dir, reserveName), size: reserveSize}
+func newReserve(dir string, segment int64) *reserve {
+	r := &reserve{path: filepath.Join(dir, reserveName), size: reserveSegments * segment}
 	if fi, err := os.Stat(r.path); err == nil {
 		r.have = min(fi.Size(), r.size)
 	}

@@ -19,7 +19,7 @@ import (
 func testSegment(t testing.TB, limit uint32, batches ...[]int) ([]byte, types.SegmentInfo, []int64) {
 	t.Helper()
 	dir := t.TempDir()
-	f := &files{dir: dir, reserve: newReserve(dir)}
+	f := &files{dir: dir, reserve: newReserve(dir, 64<<10)}
 	info := types.SegmentInfo{ID: 3, BaseIndex: 11, MinIndex: 11, SizeLimit: limit, Codec: codecID, CreateTime: time.Now()}
 	if err := f.prepare(info); err != nil {
 		t.Fatal(err)

@@ -45,7 +45,7 @@ func (n *Node) Room() error {
 // needed is what must stay free.
 func (n *Node) needed() int64 {
 	snapshot := n.snap.size.Load() + n.snap.sinceLast()
-	return segmentSize + snapshot + snapshot/4 + n.reserve.missing() + 1<<20
+	return n.config.limits.segment + snapshot + snapshot/4 + n.reserve.missing() + 1<<20
 }
 
 // refill makes the reserve whole again once there is room for it.
@@ -88,7 +88,7 @@ func (s stable) insist(write func() error) error {
 		if err == nil {
 			return nil
 		}
-		if errors.Is(err, unix.ENOSPC) && s.reserve.giveUp(segmentSize) {
+		if errors.Is(err, unix.ENOSPC) && s.reserve.giveUp(s.reserve.size) {
 			continue
 		}
 		select {

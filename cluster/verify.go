@@ -44,9 +44,10 @@ func verify(dir string) (*contents, error) {
 	} {
 		if err := step.check(filepath.Join(dir, step.what)); err != nil {
 			if v := (*versionError)(nil); errors.As(err, &v) {
-				return nil, err
+				return nil, v
 			}
-			return nil, fmt.Errorf("%w; nothing was changed: %s", err, step.todo)
+			msg := strings.ReplaceAll(err.Error(), dir+string(filepath.Separator), "")
+			return nil, &damageError{msg + "; nothing was changed: " + step.todo, err}
 		}
 	}
 	return c, nil
@@ -56,6 +57,15 @@ func verify(dir string) (*contents, error) {
 type versionError struct{ msg string }
 
 func (e *versionError) Error() string { return e.msg }
+
+// damageError is what is wrong, with paths as seen from the data directory, which the reader is told before.
+type damageError struct {
+	msg   string
+	cause error
+}
+
+func (e *damageError) Error() string { return e.msg }
+func (e *damageError) Unwrap() error { return e.cause }
 
 // maxStore bounds what is read of lockfs.db.
 const maxStore = 64 << 20
@@ -130,13 +140,13 @@ func (c *contents) readLog(dir string) error {
 			return fmt.Errorf("the log has a gap: entries %d to %d are in no segment", c.last+1, info.BaseIndex-1)
 		}
 		if err := c.readSegment(path, info, i == len(c.list.Segments)-1); err != nil {
-			return fmt.Errorf("%s of the log is damaged: %w", path, err)
+			return fmt.Errorf("%s is damaged: %w", path, err)
 		}
 	}
 	if err := c.unlisted(dir); err != nil {
 		return err
 	}
-	return c.whole(dir)
+	return c.whole()
 }
 
 // readSegment verifies one segment, the last of all with tail.
@@ -225,7 +235,7 @@ func (c *contents) unlisted(dir string) error {
 }
 
 // whole says what is missing between the snapshot and the log.
-func (c *contents) whole(dir string) error {
+func (c *contents) whole() error {
 	snap := uint64(0)
 	if c.snapshot != nil {
 		snap = c.snapshot.Index
@@ -236,7 +246,7 @@ func (c *contents) whole(dir string) error {
 			return fmt.Errorf("%s says that the cluster was never founded, but there is a log", storeName)
 		}
 	case c.first == 0 && snap == 0:
-		return fmt.Errorf("%s has no entries and there is no snapshot: what was stored is gone", dir)
+		return fmt.Errorf("%s has no entries and there is no snapshot: what was stored is gone", logName)
 	case c.first > snap+1:
 		return fmt.Errorf("a snapshot is missing: the log starts at entry %d and the newest snapshot is of entry %d", c.first, snap)
 	case c.first != 0 && c.last < snap:
