@@ -67,7 +67,7 @@ func printLocks(w io.Writer, locks []client.Lock, now time.Time) error {
 		if l.Waiting() {
 			state = "waiting"
 		}
-		fmt.Fprintf(t, "%s\t%v\t%s\t%s\t%s\t%s\t%s\n", l.Path, l.Mode, state, age(now, l.Since), l.Who(), userName(l), command(l))
+		fmt.Fprintf(t, "%s\t%v\t%s\t%s\t%s\t%s\t%s\n", client.Printable(l.Path), l.Mode, state, age(now, l.Since), l.Who(), userName(l), command(l))
 	}
 	return t.Flush()
 }
@@ -76,10 +76,19 @@ func printLocks(w io.Writer, locks []client.Lock, now time.Time) error {
 func command(l client.Lock) string {
 	for _, key := range []string{"command", "comm"} {
 		if c := l.Fields.Get(key); c != "" {
-			return c
+			return shorten(client.Printable(c))
 		}
 	}
 	return "-"
+}
+
+// shorten cuts a command line to what a table can bear.
+func shorten(s string) string {
+	const most = 60
+	if r := []rune(s); len(r) > most {
+		return string(r[:most-1]) + "…"
+	}
+	return s
 }
 
 func userName(l client.Lock) string {

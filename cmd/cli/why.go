@@ -66,7 +66,7 @@ func reasons(path string) (r reason, err error) {
 	if filepath.Base(rel) == ".lock" {
 		rel, dir = strings.TrimPrefix(filepath.Dir("/"+rel), "/"), true
 	}
-	r.Path = "/" + rel
+	r = reason{Path: "/" + rel, Above: []client.Lock{}, Below: []client.Lock{}}
 	own := rel
 	if dir {
 		own = filepath.Join(rel, ".lock")
@@ -94,7 +94,7 @@ func reasons(path string) (r reason, err error) {
 
 // without leaves out the locks of one resource.
 func without(locks []client.Lock, path string) []client.Lock {
-	var rest []client.Lock
+	rest := []client.Lock{}
 	for _, l := range locks {
 		if l.Path != path {
 			rest = append(rest, l)
@@ -105,23 +105,24 @@ func without(locks []client.Lock, path string) []client.Lock {
 
 func (r reason) print(w io.Writer, now time.Time) error {
 	b := &strings.Builder{}
+	path := client.Printable(r.Path)
 	for _, l := range r.Held {
-		fmt.Fprintf(b, "%s is held %v by %s%s\n", r.Path, l.Mode, describe(l), since(now, l))
+		fmt.Fprintf(b, "%s is held %v by %s%s\n", path, l.Mode, describe(l), since(now, l))
 	}
 	for _, l := range r.Waiting {
-		fmt.Fprintf(b, "%s is awaited %v by %s%s\n", r.Path, l.Mode, describe(l), since(now, l))
+		fmt.Fprintf(b, "%s is awaited %v by %s%s\n", path, l.Mode, describe(l), since(now, l))
 		if by := l.Fields.Get("blocked-by"); by != "" {
-			fmt.Fprintf(b, "    held up by %s\n", by)
+			fmt.Fprintf(b, "    held up by %s\n", client.Printable(by))
 		}
 	}
 	for _, l := range r.Above {
-		fmt.Fprintf(b, "%s above it is held %v by %s%s\n", l.Path, l.Mode, describe(l), since(now, l))
+		fmt.Fprintf(b, "%s above it is held %v by %s%s\n", client.Printable(l.Path), l.Mode, describe(l), since(now, l))
 	}
 	for _, l := range r.Below {
-		fmt.Fprintf(b, "%s below it is held %v by %s%s\n", l.Path, l.Mode, describe(l), since(now, l))
+		fmt.Fprintf(b, "%s below it is held %v by %s%s\n", client.Printable(l.Path), l.Mode, describe(l), since(now, l))
 	}
 	if b.Len() == 0 {
-		fmt.Fprintf(b, "%s is free\n", r.Path)
+		fmt.Fprintf(b, "%s is free\n", path)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -65,16 +65,19 @@ func TestParseEntry(t *testing.T) {
 }
 
 func TestParseWords(t *testing.T) {
-	kind, fs := ParseWords(`blocking mode=EX wanted=PR by=host2:4711 comm="my tool" path=/db/orders token=42` + "\n")
+	kind, fs := ParseWords(`blocking mode=EX wanted=PR by=host2:4711 comm=my\040tool path=/db/orders token=42` + "\n")
 	out, err := json.Marshal(fs)
+	if err != nil {
+		t.Fatal(err)
+	}
 	want := `{"mode":"EX","wanted":"PR","by":"host2:4711","comm":"my tool","path":"/db/orders","token":42}`
-	if kind != "blocking" || err != nil || string(out) != want {
-		t.Errorf("got %s %s, %v", kind, out, err)
+	if kind != "blocking" || string(out) != want {
+		t.Errorf("got %s %s", kind, out)
 	}
 }
 
 func FuzzParseWords(f *testing.F) {
-	f.Add(`blocking mode=EX comm="x\"`)
+	f.Add(`blocking mode=EX comm=x\377\4`)
 	f.Add(`a =`)
 	f.Fuzz(func(t *testing.T, line string) {
 		_, fs := ParseWords(line)

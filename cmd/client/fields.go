@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Field is one `key=value` of a listing.
@@ -18,36 +20,52 @@ func ParseLines(text string) Fields {
 	var fs Fields
 	for line := range strings.Lines(text) {
 		if key, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "="); ok {
-			fs = append(fs, Field{key, unquote(value)})
+			fs = append(fs, Field{key, unescape(value)})
 		}
 	}
 	return fs
 }
 
-// ParseWords reads the words of one notice: a kind, then `key=value`s. A value with spaces is quoted as in Go.
+// ParseWords reads the words of one notice: a kind, then `key=value`s.
 func ParseWords(line string) (kind string, fs Fields) {
-	kind, line, _ = strings.Cut(strings.TrimSpace(line), " ")
-	for {
-		line = strings.TrimLeft(line, " ")
-		key, rest, ok := strings.Cut(line, "=")
-		if !ok {
-			return kind, fs
+	for word := range strings.FieldsSeq(line) {
+		key, value, ok := strings.Cut(word, "=")
+		switch {
+		case ok:
+			fs = append(fs, Field{key, unescape(value)})
+		case kind == "":
+			kind = word
 		}
-		value := rest
-		if quoted, err := strconv.QuotedPrefix(rest); err == nil {
-			value, line = quoted, rest[len(quoted):]
-		} else {
-			value, line, _ = strings.Cut(rest, " ")
-		}
-		fs = append(fs, Field{key, unquote(value)})
 	}
+	return kind, fs
 }
 
-func unquote(s string) string {
-	if u, err := strconv.Unquote(s); err == nil && len(s) > 1 && s[0] == '"' {
-		return u
+// unescape undoes the escapes of listings and of /proc/self/mountinfo: a backslash and three octal digits are a byte.
+func unescape(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
 	}
-	return s
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+4 <= len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// Printable returns a text as it can be shown on a terminal: what is not printable is escaped.
+func Printable(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 && utf8.ValidString(s) {
+		return s
+	}
+	quoted := strconv.Quote(s)
+	return quoted[1 : len(quoted)-1]
 }
 
 // Get returns the value of a key, "" without it.
@@ -63,26 +81,22 @@ func (fs Fields) Get(key string) string {
 // MarshalJSON writes the fields as one object, in their order, whole numbers as numbers.
 func (fs Fields) MarshalJSON() ([]byte, error) {
 	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
 	b.WriteByte('{')
 	for i, f := range fs {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		key, err := json.Marshal(f.Key)
-		if err != nil {
+		if err := enc.Encode(f.Key); err != nil {
 			return nil, err
 		}
-		b.Write(key)
 		b.WriteByte(':')
 		if n, err := strconv.ParseInt(f.Value, 10, 64); err == nil && strconv.FormatInt(n, 10) == f.Value {
 			b.WriteString(f.Value)
-			continue
-		}
-		value, err := json.Marshal(f.Value)
-		if err != nil {
+		} else if err := enc.Encode(f.Value); err != nil {
 			return nil, err
 		}
-		b.Write(value)
 	}
 	b.WriteByte('}')
 	return b.Bytes(), nil

@@ -2,7 +2,6 @@ package client
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -50,7 +49,7 @@ func (l Lock) MarshalJSON() ([]byte, error) {
 			all = append(all, f)
 		}
 	}
-	return json.Marshal(all)
+	return all.MarshalJSON()
 }
 
 // parseEntry reads the name of an entry: `EX@host1:4711`, in waiting `001.EX@host2:99`, a second equal one with `#2`.
@@ -91,7 +90,7 @@ func (m Mount) WaitingHere(path string) ([]Lock, error) { return m.walk("waiting
 // walk lists one of the two trees. A path that nobody holds anything at is no error.
 func (m Mount) walk(list, path string, below bool) ([]Lock, error) {
 	top := m.Control(list, path)
-	var locks []Lock
+	locks := []Lock{} // not nil: JSON shows it
 	err := filepath.WalkDir(top, func(name string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // let go meanwhile

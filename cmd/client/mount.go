@@ -55,16 +55,8 @@ func parseMounts(r io.Reader) ([]Mount, error) {
 	return mounts, lines.Err()
 }
 
-// unescape undoes the octal escapes of mountinfo.
-func unescape(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`, `\043`, "#").Replace(s)
-}
-
 // Find returns the mount that path is in and the path within the tree, "" for its root. An empty path means
-// LOCKFS_MOUNT or, without it, the only mount that there is.
+// LOCKFS_MOUNT, without it the working directory if that is in a mount, else the only mount that there is.
 func Find(op, path string) (Mount, string, error) {
 	mounts, err := Mounts()
 	if err != nil {
@@ -74,6 +66,11 @@ func Find(op, path string) (Mount, string, error) {
 		path = os.Getenv("LOCKFS_MOUNT")
 	}
 	if path == "" {
+		if cwd, err := os.Getwd(); err == nil {
+			if m, _, ok := within(mounts, cwd); ok {
+				return m, "", nil
+			}
+		}
 		switch len(mounts) {
 		case 0:
 			return Mount{}, "", &exit.Error{Op: op, What: "no lockfs mount on this host",

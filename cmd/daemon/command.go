@@ -29,7 +29,10 @@ VIEW says how programs see the tree at a mount point; MOUNTPOINT alone has the v
 
 Every flag can also be given as LOCKFS_… (LOCKFS_DATA_DIR for --data-dir) or as a key of the TOML file of --config. A flag
 wins over the environment, the environment over the file. On SIGTERM or SIGINT new requests are refused, holders get
---drain to let go and are then told that their lock is lost; a second signal does not wait for them.`,
+--drain to let go and are then told that their lock is lost; a second signal does not wait for them.
+
+The limits marked "cluster" hold for all hosts and stay as they are when they are not given; the defaults are those of a
+new cluster.`,
 		Example: `  lockfs mount /locks
   lockfs mount --data-dir /srv/lockfs /locks posix:/locks-posix dlmfs:/dlm`,
 		Annotations: map[string]string{"exit": `  0    ended by a signal, everything unmounted
@@ -53,6 +56,7 @@ wins over the environment, the environment over the file. On SIGTERM or SIGINT n
 			if err := o.complete(args); err != nil {
 				return err
 			}
+			o.limits = o.clusterLimits(cmd.Flags().Changed)
 			return serve(o, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}

@@ -13,6 +13,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/lockfs/lockfs/cmd/exit"
+	"github.com/lockfs/lockfs/fs"
+	"github.com/lockfs/lockfs/lockd/state"
+	"github.com/lockfs/lockfs/lockd/state/statepb"
 )
 
 // Options are the settings of a daemon. DefaultOptions gives what the flags give without any.
@@ -28,23 +31,26 @@ type Options struct {
 	Drain        time.Duration
 	DeadlockWait time.Duration
 
-	MaxName    int // bytes of a name
-	MaxDepth   int // directories above a file
-	MaxValue   size
-	MaxNodes   int  // files and directories of the cluster
-	MaxValues  size // bytes of all values of the cluster
-	MaxLocks   int  // held on this host
-	MaxWaiters int  // asked for on this host
+	// Of the cluster: only what was given is set, see clusterLimits.
+	MaxName  int
+	MaxDepth int
+	MaxValue size
+	MaxNodes int
+	MaxBytes size
+
+	MaxLocks   int // of this host, held and asked for
+	MaxWaiters int // of these, asked for
 
 	LogFormat string
 	LogLevel  slog.Level
 
-	sources map[string]string // where settings came from that were no flags
+	sources map[string]string  // where settings came from that were no flags
+	limits  *statepb.SetLimits // of the cluster; nil: none was given
 }
 
 // MountPoint is one place where the tree is shown, in one of the views.
 type MountPoint struct {
-	View string // lock, posix or dlmfs
+	View fs.View
 	Dir  string
 }
 
@@ -58,15 +64,15 @@ func (o *Options) Register(f *pflag.FlagSet) {
 	f.DurationVar(&o.OpTimeout, "op-timeout", 5*time.Second, "an operation on names or values ends within `DURATION`, if need be with EIO")
 	f.DurationVar(&o.Drain, "drain", 10*time.Second, "at the end, give holders `DURATION` to let go")
 	f.DurationVar(&o.DeadlockWait, "deadlock-wait", 10*time.Second, "break a deadlock that another thread could still resolve after `DURATION`; 0 never")
-	f.IntVar(&o.MaxName, "max-name", 255, "limit a name to `BYTES`")
-	f.IntVar(&o.MaxDepth, "max-depth", 64, "limit the depth of the tree to `N` directories")
-	o.MaxValue = 256 << 10
-	f.Var(&o.MaxValue, "max-value", "limit a value to `SIZE`")
-	f.IntVar(&o.MaxNodes, "max-nodes", 1_000_000, "limit the cluster to `N` files and directories")
-	o.MaxValues = 1 << 30
-	f.Var(&o.MaxValues, "max-values", "limit all values together to `SIZE`")
-	f.IntVar(&o.MaxLocks, "max-locks", 1_000_000, "limit this host to `N` locks held")
-	f.IntVar(&o.MaxWaiters, "max-waiters", 100_000, "limit this host to `N` requests that wait")
+	whole := state.DefaultLimits()
+	f.IntVar(&o.MaxName, "max-name", int(whole.NameLen), "cluster: limit a name to `BYTES`")
+	f.IntVar(&o.MaxDepth, "max-depth", int(whole.Depth), "cluster: limit a path to `N` names")
+	o.MaxValue, o.MaxBytes = size(whole.ValueLen), size(whole.Bytes)
+	f.Var(&o.MaxValue, "max-value", "cluster: limit a value to `SIZE`")
+	f.IntVar(&o.MaxNodes, "max-nodes", int(whole.Nodes), "cluster: limit files and directories to `N`")
+	f.Var(&o.MaxBytes, "max-bytes", "cluster: limit all values and attributes together to `SIZE`")
+	f.IntVar(&o.MaxLocks, "max-locks", 1<<20, "limit this host to `N` locks, held and asked for")
+	f.IntVar(&o.MaxWaiters, "max-waiters", 1<<16, "limit this host to `N` requests that wait")
 	f.StringVar(&o.LogFormat, "log-format", "text", "log as `FORMAT`: text or json")
 	f.Var(levelFlag{&o.LogLevel}, "log-level", "log from `LEVEL` on: debug, info, warn or error")
 }
@@ -89,13 +95,36 @@ func (o *Options) bounds() []bound {
 		{"drain", int64(o.Drain), 0, int64(24 * time.Hour), dur},
 		{"deadlock-wait", int64(o.DeadlockWait), 0, int64(24 * time.Hour), dur},
 		{"max-name", int64(o.MaxName), 16, 255, num},
-		{"max-depth", int64(o.MaxDepth), 1, 255, num},
-		{"max-value", int64(o.MaxValue), 64, 16 << 20, bytes},
+		{"max-depth", int64(o.MaxDepth), 1, 1024, num},
+		{"max-value", int64(o.MaxValue), 64, 4 << 20, bytes},
 		{"max-nodes", int64(o.MaxNodes), 16, 1 << 32, num},
-		{"max-values", int64(o.MaxValues), 64, 1 << 40, bytes},
+		{"max-bytes", int64(o.MaxBytes), 64, 1 << 40, bytes},
 		{"max-locks", int64(o.MaxLocks), 1, 1 << 30, num},
 		{"max-waiters", int64(o.MaxWaiters), 1, 1 << 30, num},
 	}
+}
+
+// clusterLimits are the limits of the cluster that were asked for, nil if none was: what is not asked for stays as the
+// cluster has it.
+func (o *Options) clusterLimits(given func(flag string) bool) *statepb.SetLimits {
+	l, any := &statepb.SetLimits{}, false
+	for _, c := range []struct {
+		flag string
+		to   *uint64
+		n    uint64
+	}{
+		{"max-name", &l.NameLen, uint64(o.MaxName)}, {"max-depth", &l.Depth, uint64(o.MaxDepth)},
+		{"max-value", &l.ValueLen, uint64(o.MaxValue)}, {"max-nodes", &l.Nodes, uint64(o.MaxNodes)},
+		{"max-bytes", &l.Bytes, uint64(o.MaxBytes)},
+	} {
+		if given(c.flag) {
+			*c.to, any = c.n, true
+		}
+	}
+	if !any {
+		return nil
+	}
+	return l
 }
 
 // complete fills what depends on the machine and checks everything.
@@ -190,12 +219,14 @@ func defaultDataDir(uid int, env func(string) string) (string, error) {
 func (o *Options) completeMounts(args []string) error {
 	seen := map[string]bool{}
 	for _, arg := range args {
-		m := MountPoint{View: "lock", Dir: arg}
-		if view, dir, ok := strings.Cut(arg, ":"); ok && (view == "lock" || view == "posix" || view == "dlmfs") {
+		m := MountPoint{View: fs.ViewLock, Dir: arg}
+		if word, dir, ok := strings.Cut(arg, ":"); ok && !strings.Contains(word, "/") {
+			view, ok := fs.ParseView(word)
+			if !ok {
+				return &exit.Error{Op: "mount", Path: arg, What: fmt.Sprintf("%q is no view", word),
+					Do: "the views are lock, posix and dlmfs; a directory of that name is ./" + arg, Code: exit.Usage}
+			}
 			m = MountPoint{View: view, Dir: dir}
-		} else if ok && !strings.Contains(view, "/") {
-			return &exit.Error{Op: "mount", Path: arg, What: fmt.Sprintf("%q is no view", view),
-				Do: "the views are lock, posix and dlmfs; a directory of that name is ./" + arg, Code: exit.Usage}
 		}
 		if m.Dir == "" {
 			return &exit.Error{Op: "mount", Path: arg, What: "the mount point is empty", Do: "name a directory", Code: exit.Usage}

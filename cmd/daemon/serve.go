@@ -1,8 +1,218 @@
 package daemon
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/lockfs/lockfs/cluster"
+	"github.com/lockfs/lockfs/cmd/exit"
+	"github.com/lockfs/lockfs/fs"
+	"github.com/lockfs/lockfs/lockd"
+	"github.com/lockfs/lockfs/lockd/state/statepb"
 )
 
-func serve(o *Options, out, log io.Writer) error { return errors.New("not wired yet") }
+// daemon is what runs between the settings and the signals.
+type daemon struct {
+	o      *Options
+	log    *slog.Logger
+	node   *cluster.Node
+	host   *lockd.Host
+	mounts []*fs.Mounted
+}
+
+// serve runs a daemon until it is told to end.
+func serve(o *Options, out, logTo io.Writer) error {
+	d := &daemon{o: o, log: newLogger(o, logTo)}
+	slog.SetDefault(d.log)
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
+	signal.Ignore(unix.SIGHUP, unix.SIGPIPE)
+	defer signal.Stop(signals)
+
+	starting, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	started := make(chan error, 1)
+	go func() { started <- d.start(starting) }()
+	select {
+	case err := <-started:
+		if err != nil {
+			return errors.Join(err, d.stop(closedChannel))
+		}
+	case sig := <-signals:
+		d.log.Info("told to end before it was ready", "signal", sig)
+		cancel()
+		<-started
+		return d.stop(closedChannel)
+	}
+	fmt.Fprintln(out, "ready")
+	d.tell("READY=1\nSTATUS=serving")
+	d.log.Info("ready", "host", d.host.Name(), "data", o.DataDir, "mounts", len(d.mounts))
+
+	var cause error
+	select {
+	case sig := <-signals:
+		d.log.Info("ending: holders have time to let go, a second signal does not wait for them", "signal", sig, "drain", o.Drain)
+	case <-d.node.Failed():
+		cause = d.node.Err()
+	case <-d.unmounted():
+		d.log.Info("ending: all mounts are gone")
+	}
+	d.tell("STOPPING=1\nSTATUS=draining")
+	hurry := make(chan struct{})
+	go func() {
+		<-signals
+		close(hurry)
+	}()
+	if cause != nil {
+		hurry = closedChannel
+	}
+	return errors.Join(cause, d.stop(hurry))
+}
+
+var closedChannel = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+func newLogger(o *Options, to io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: o.LogLevel}
+	if o.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(to, options))
+	}
+	return slog.New(slog.NewTextHandler(to, options))
+}
+
+// tell tells the service manager. That it cannot be told is no reason to end.
+func (d *daemon) tell(state string) {
+	if err := notify(state); err != nil {
+		d.log.Warn("the service manager cannot be told", "err", err)
+	}
+}
+
+// start brings everything up, from the log to the mounts. What is up when it fails is for stop to take down.
+func (d *daemon) start(ctx context.Context) (err error) {
+	o := d.o
+	d.node, err = cluster.Open(cluster.Config{
+		Dir: o.DataDir, Name: o.Name, Bind: o.Bind, SessionTTL: o.SessionTTL, OpTimeout: o.OpTimeout, Logger: d.log,
+	})
+	if err != nil {
+		return err
+	}
+	gone, why := d.node.FormerGone()
+	d.log.Debug("former run of this host", "ends now", gone, "why", why)
+	d.host = lockd.New(lockd.Config{
+		Name: d.node.Name(), Log: d.node, Version: Version, UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), FormerGone: gone,
+		SessionTTL: o.SessionTTL, OpTimeout: o.OpTimeout, DeadlockWait: o.deadlockWait(),
+		Limits: lockd.Limits{Locks: o.MaxLocks, Waiters: o.MaxWaiters}, Logger: d.log,
+	})
+	shared := fs.NewShared(d.host)
+	if err := d.node.Start(d.host); err != nil {
+		return err
+	}
+	if err := d.node.Ready(ctx); err != nil {
+		return err
+	}
+	if err := d.host.Start(ctx); err != nil {
+		return err
+	}
+	if err := d.setLimits(); err != nil {
+		return err
+	}
+	for _, m := range o.Mounts {
+		if err := d.mount(shared, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deadlockWait gives lockd its word for never.
+func (o *Options) deadlockWait() time.Duration {
+	if o.DeadlockWait == 0 {
+		return -1
+	}
+	return o.DeadlockWait
+}
+
+// setLimits gives the cluster the limits that were asked for; the others stay as they are.
+func (d *daemon) setLimits() error {
+	if d.o.limits == nil {
+		return nil
+	}
+	_, err := d.host.Do(nil, &statepb.Command{Op: &statepb.Command_SetLimits{SetLimits: d.o.limits}})
+	if err != nil {
+		return fmt.Errorf("set the cluster's limits: %w", err)
+	}
+	return nil
+}
+
+// mount serves one mount point. Its mount is on record before anybody can open anything in it.
+func (d *daemon) mount(shared *fs.Shared, m MountPoint) error {
+	mounted, err := fs.Mount(fs.MountOptions{
+		Options:    fs.Options{Host: d.host, View: m.View, Shared: shared, Logger: d.log},
+		MountPoint: m.Dir,
+		AllowOther: true,
+	})
+	if err != nil {
+		return &exit.Error{Op: "mount", Path: m.Dir, What: err.Error(), Code: exit.OS, Err: err}
+	}
+	d.mounts = append(d.mounts, mounted)
+	return nil
+}
+
+// unmounted is closed when the last mount was taken away by somebody else.
+func (d *daemon) unmounted() <-chan struct{} {
+	gone := make(chan struct{})
+	go func() {
+		for _, m := range d.mounts {
+			<-m.Done()
+			if err := m.Err(); err != nil {
+				d.log.Error("a mount ended", "mountpoint", m.MountPoint(), "err", err)
+			}
+		}
+		close(gone)
+	}()
+	return gone
+}
+
+// stop takes everything down, in the opposite order: new requests are refused, holders have time until hurry is
+// closed, the mounts go, the session ends, the log is closed.
+func (d *daemon) stop(hurry <-chan struct{}) error {
+	var errs []error
+	if d.host != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), d.o.Drain)
+		go func() {
+			select {
+			case <-hurry:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+		d.host.Drain(ctx)
+		cancel()
+	}
+	var closing sync.WaitGroup
+	results := make([]error, len(d.mounts))
+	for i, m := range d.mounts {
+		closing.Go(func() { results[i] = m.Close() })
+	}
+	closing.Wait()
+	errs = append(errs, results...)
+	if d.host != nil {
+		errs = append(errs, d.host.Close())
+	}
+	if d.node != nil {
+		errs = append(errs, d.node.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -176,7 +176,7 @@ func blockers(path string) string {
 			if comm == "" {
 				comm = l.Fields.Get("command")
 			}
-			names = append(names, strings.TrimSpace(fmt.Sprintf("held%s %v by %s %s", where, l.Mode, l.Who(), comm)))
+			names = append(names, strings.TrimSpace(fmt.Sprintf("held%s %v by %s %s", where, l.Mode, l.Who(), client.Printable(comm))))
 		}
 	}
 	if locks, err := m.HeldHere(rel); err == nil {

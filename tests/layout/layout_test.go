@@ -23,7 +23,7 @@ var mayImport = map[string][]string{
 	"fs/conn":       {},
 	"fs/ioc":        {"lockd/queue"},
 	"fs":            {"fs/conn", "fs/ioc", "lockd", "lockd/state", "lockd/table", "lockd/queue", "lockd/process"},
-	"cmd":           {"fs", "fs/ioc", "cluster", "lockd", "lockd/queue"},
+	"cmd":           {"fs", "fs/ioc", "cluster", "lockd", "lockd/state", "lockd/queue"},
 }
 
 // pure are the packages that decide and do no I/O; mustNot is what they may never reach directly.
