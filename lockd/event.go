@@ -58,22 +58,56 @@ func (h *Host) grantedLater(l *Lock, e *table.Event) {
 	h.finish(l, nil)
 }
 
-// blocking is a blocking AST.
+// blocking is a blocking AST. Subscribers are told of each request that is held up, the lock's own listener once for each
+// mode that is asked for, and again when whoever caused that does not wait any more.
 func (h *Host) blocking(l *Lock, e *table.Event) {
-	if l.Listener == nil && !h.subscribed.Load() {
+	fresh := l.Listener != nil && l.tellBlocked(e)
+	if !fresh && !h.subscribed.Load() {
 		return
 	}
 	n := h.lockNotice(NoticeBlocking, l)
 	n.Wanted = e.Mode
-	switch {
-	case e.By != nil:
+	if e.By != nil {
 		n.By = Party{Host: h.cfg.Name, PID: e.By.PID}
-	default:
+	} else {
 		s, _ := h.View().Session(e.BySession)
 		n.By = Party{Host: s.Host}
 	}
-	h.tellListener(l, n)
+	if fresh {
+		h.tellListener(l, n)
+	}
 	h.publish(n)
+}
+
+// told is a blocking AST that was delivered: for what mode, and for whose wait.
+type told struct {
+	mode  queue.Mode
+	by    *Lock // nil: of another host
+	order uint64
+}
+
+// tellBlocked reports whether a blocking AST is due, and notes that it is delivered.
+func (l *Lock) tellBlocked(e *table.Event) bool {
+	now := told{mode: e.Mode}
+	if e.By != nil {
+		now.by = e.By.User.(*Lock)
+		if w := now.by.wait; w != nil {
+			now.order = w.order
+		}
+	}
+	for i := range l.told {
+		t := &l.told[i]
+		if t.mode != e.Mode {
+			continue
+		}
+		if t.by != nil && t.by.wait != nil && t.by.wait.order == t.order {
+			return false
+		}
+		*t = now
+		return true
+	}
+	l.told = append(l.told, now)
+	return true
 }
 
 // lockNotice begins a notice of a lock. Whose it is stands in By; for blocking that is replaced by who asks.

@@ -295,6 +295,7 @@ func (h *Host) endWait(tid uint32) {
 func (h *Host) granted(l *Lock, expires time.Duration, convert bool) {
 	l.mode.Store(uint32(l.t.Mode))
 	l.token.Store(l.t.Token)
+	l.told = nil
 	if expires > 0 {
 		h.expireAfter(l, expires)
 	}
@@ -353,6 +354,7 @@ func (h *Host) lose(l *Lock, n Notice, why string) {
 // forget makes a lock have nothing.
 func (h *Host) forget(l *Lock) {
 	l.disarm()
+	l.told = nil
 	l.mode.Store(0)
 	l.token.Store(0)
 }

@@ -124,7 +124,7 @@ type Lock struct {
 	ttl     *ttl
 	suspect bool // a goroutine looks after the deadlock of its wait
 	async   bool // its Listener is told of the grant
-	tgid    uint32
+	told    []told
 }
 
 // Mode returns what the lock has now: None if nothing is granted.
