@@ -19,9 +19,15 @@ type Options struct {
 	Shared *Shared      // what the mounts of the host have in common; nil: there is one mount, made before the Host starts
 	Logger *slog.Logger // nil: slog.Default()
 
+	// Facts are more lines for .lockfs/status, of what fs knows nothing of: the cluster, the process. May be nil.
+	Facts func() []Fact
+
 	// Groups looks up supplementary groups; nil: process.Groups.
 	Groups func(tid uint32) ([]uint32, error)
 }
+
+// Fact is one key=value line of .lockfs/status. One with an empty value is left out.
+type Fact struct{ Key, Value string }
 
 // FS is the file system of one mount point. Its methods are called by the loop of package conn, several at once.
 type FS struct {
@@ -33,6 +39,7 @@ type FS struct {
 	policy *policy
 	log    *slog.Logger
 	groups func(tid uint32) ([]uint32, error)
+	facts  func() []Fact
 
 	loop  *conn.Loop     // nil without a kernel: in tests and benchmarks
 	notes *conn.Notifier // of loop
@@ -64,6 +71,7 @@ func New(o Options) *FS {
 		policy:        &policies[o.View],
 		log:           o.Logger,
 		groups:        o.Groups,
+		facts:         o.Facts,
 	}
 	if f.shared == nil {
 		f.shared = NewShared(o.Host)

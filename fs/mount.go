@@ -1,6 +1,9 @@
 package fs
 
 import (
+	"errors"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
 	"github.com/lockfs/lockfs/fs/conn"
@@ -11,6 +14,10 @@ type MountOptions struct {
 	Options
 	MountPoint string
 	AllowOther bool // other users may use the mount, if the host permits it
+
+	// Mounted is called before anything in the mount can be opened, with whether other users may use it. An error
+	// undoes the mount. May be nil.
+	Mounted func(mountPoint string, others bool) error
 }
 
 // Mounted is a mount that is served.
@@ -28,6 +35,11 @@ func Mount(o MountOptions) (*Mounted, error) {
 	c, err := conn.Mount(conn.Options{MountPoint: o.MountPoint, AllowOther: o.AllowOther, Logger: o.Logger})
 	if err != nil {
 		return nil, err
+	}
+	if o.Mounted != nil {
+		if err := o.Mounted(c.MountPoint(), c.AllowOther()); err != nil {
+			return nil, errors.Join(err, conn.NewLoop(c, fuse.NewDefaultRawFileSystem(), nil).Close())
+		}
 	}
 	f := New(o.Options)
 	f.dev = unix.Mkdev(0, c.Number())

@@ -215,6 +215,11 @@ func (f *FS) statusText() []byte {
 	number("max-nodes", limits.Nodes)
 	number("max-bytes", limits.Bytes)
 	number("max-value", limits.ValueLen)
+	if f.facts != nil {
+		for _, fact := range f.facts() {
+			t.put(fact.Key, fact.Value)
+		}
+	}
 	return t
 }
 

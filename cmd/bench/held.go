@@ -1,12 +1,11 @@
 package bench
 
 import (
-	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,8 +18,7 @@ type heldFigures struct {
 	Locks        int           `json:"locks"`
 	Processes    int           `json:"processes"`
 	Elapsed      time.Duration `json:"elapsed_ns"`
-	BytesPerLock float64       `json:"bytes_per_lock"` // of the daemon's heap, or its resident memory if it does not tell
-	Measure      string        `json:"measure"`
+	BytesPerLock float64       `json:"bytes_per_lock"` // of the daemon's live heap
 }
 
 // spareFDs are a worker's descriptors beside its locks.
@@ -40,7 +38,7 @@ func hold(m client.Mount, dir string, n int) (*heldFigures, error) {
 		return nil, err
 	}
 	defer c.dismiss()
-	before, measure, err := memory(m)
+	before, err := memory(m)
 	if err != nil {
 		return nil, err
 	}
@@ -50,12 +48,12 @@ func hold(m client.Mount, dir string, n int) (*heldFigures, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &heldFigures{Processes: workers, Measure: measure}
+	h := &heldFigures{Processes: workers}
 	for _, o := range outcomes {
 		h.Locks += o.Held
 		h.Elapsed = max(h.Elapsed, o.Elapsed)
 	}
-	after, _, err := memory(m)
+	after, err := memory(m)
 	if err != nil {
 		return nil, err
 	}
@@ -64,32 +62,48 @@ func hold(m client.Mount, dir string, n int) (*heldFigures, error) {
 	return h, err
 }
 
-// memory is what the daemon of a mount uses: its live heap, which .lockfs/status tells after a collection, else the
-// resident memory of its process.
-func memory(m client.Mount) (bytes int64, measure string, err error) {
-	status, err := m.Status("bench")
+// settleFor bounds how long memory waits for the daemon's collector.
+const settleFor = 30 * time.Second
+
+// memory is the daemon's live heap, as .lockfs/status tells it after a collection that began after the call: listing
+// what is held makes the daemon allocate, which makes it collect.
+func memory(m client.Mount) (bytes int64, err error) {
+	first, err := collections(m)
 	if err != nil {
-		return 0, "", err
+		return 0, err
 	}
-	if n, err := strconv.ParseInt(status.Get("heap"), 10, 64); err == nil {
-		return n, "heap", nil
-	}
-	f, err := os.Open("/proc/" + status.Get("pid") + "/status")
-	if err != nil {
-		return 0, "", fmt.Errorf("the daemon's memory: %w", err)
-	}
-	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if rest, ok := strings.CutPrefix(lines.Text(), "VmRSS:"); ok {
-			kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
-			return kib << 10, "resident", err
+	for began := time.Now(); time.Since(began) < settleFor; {
+		now, err := collections(m)
+		if err != nil {
+			return 0, err
+		}
+		if now.cycles >= first.cycles+2 {
+			return now.heap, nil
+		}
+		if _, err := os.ReadDir(m.Control("held")); err != nil {
+			return 0, err
 		}
 	}
-	return 0, "", fmt.Errorf("the daemon's memory: no VmRSS in %s", f.Name())
+	return 0, fmt.Errorf("the daemon's memory: no collection within %v", settleFor)
+}
+
+type collection struct{ heap, cycles int64 }
+
+func collections(m client.Mount) (c collection, err error) {
+	status, err := m.Status("bench")
+	if err != nil {
+		return c, err
+	}
+	heap, err1 := strconv.ParseInt(status.Get("heap"), 10, 64)
+	cycles, err2 := strconv.ParseInt(status.Get("gc"), 10, 64)
+	if err := errors.Join(err1, err2); err != nil {
+		return c, fmt.Errorf("the daemon's memory: %s: %w", m.Control("status"), err)
+	}
+	return collection{heap, cycles}, nil
 }
 
 func (h *heldFigures) print(w io.Writer) error {
-	_, err := fmt.Fprintf(w, "%d locks held at once by %d processes after %.1f s: %.0f bytes a lock (%s)\n",
-		h.Locks, h.Processes, h.Elapsed.Seconds(), h.BytesPerLock, h.Measure)
+	_, err := fmt.Fprintf(w, "%d locks held at once by %d processes after %.1f s: %.0f bytes of the daemon's memory a lock\n",
+		h.Locks, h.Processes, h.Elapsed.Seconds(), h.BytesPerLock)
 	return err
 }

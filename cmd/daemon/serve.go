@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/metrics"
+	"strconv"
 	"sync"
 	"time"
 
@@ -27,6 +29,8 @@ type daemon struct {
 	node   *cluster.Node
 	host   *lockd.Host
 	mounts []*fs.Mounted
+
+	recorded []cluster.Mount // of this run
 }
 
 // serve runs a daemon until it is told to end.
@@ -159,15 +163,45 @@ func (d *daemon) setLimits() error {
 // mount serves one mount point. Its mount is on record before anybody can open anything in it.
 func (d *daemon) mount(shared *fs.Shared, m MountPoint) error {
 	mounted, err := fs.Mount(fs.MountOptions{
-		Options:    fs.Options{Host: d.host, View: m.View, Shared: shared, Logger: d.log},
+		Options:    fs.Options{Host: d.host, View: m.View, Shared: shared, Logger: d.log, Facts: d.facts},
 		MountPoint: m.Dir,
 		AllowOther: true,
+		Mounted:    d.remember,
 	})
 	if err != nil {
 		return &exit.Error{Op: "mount", Path: m.Dir, What: err.Error(), Code: exit.OS, Err: err}
 	}
 	d.mounts = append(d.mounts, mounted)
 	return nil
+}
+
+// remember puts a mount on record, for the next run to know whether somebody may still be working in it.
+func (d *daemon) remember(mountPoint string, others bool) error {
+	m, err := cluster.MountOf(mountPoint)
+	if err != nil {
+		return err
+	}
+	m.Others = others
+	d.recorded = append(d.recorded, m)
+	return d.node.Remember(d.recorded)
+}
+
+// facts are the lines of .lockfs/status on the log and this process. heap is what the last collection, the gc-th, found
+// alive.
+func (d *daemon) facts() []fs.Fact {
+	s := d.node.Status()
+	heap := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/cycles/total:gc-cycles"}}
+	metrics.Read(heap)
+	number := func(n uint64) string { return strconv.FormatUint(n, 10) }
+	return []fs.Fact{
+		{Key: "cluster", Value: s.Cluster}, {Key: "role", Value: s.Role}, {Key: "address", Value: s.Address},
+		{Key: "term", Value: number(s.Term)}, {Key: "voters", Value: strconv.Itoa(s.Voters)},
+		{Key: "log-first", Value: number(s.First)}, {Key: "log-last", Value: number(s.Last)}, {Key: "snapshot", Value: number(s.Snapshot)},
+		{Key: "log-bytes", Value: strconv.FormatInt(s.LogBytes, 10)}, {Key: "disk-left", Value: strconv.FormatInt(s.Free, 10)},
+		{Key: "disk-error", Value: s.DiskError},
+		{Key: "version", Value: Version}, {Key: "pid", Value: strconv.Itoa(os.Getpid())},
+		{Key: "heap", Value: number(heap[0].Value.Uint64())}, {Key: "gc", Value: number(heap[1].Value.Uint64())},
+	}
 }
 
 // unmounted is closed when the last mount was taken away by somebody else.
