@@ -18,6 +18,10 @@ func (t *Table) Session(id, tokenBase uint64) {
 	t.run()
 }
 
+// InSession reports whether there is a session: none before [Table.Session], and
+// none after the end of the lease.
+func (t *Table) InSession() bool { return t.session != 0 }
+
 // Lost ends the session: every lock is lost, the table is empty but for requests that
 // wait (new ones; conversions are lost with their locks), which go on waiting
 // for the next session. Tries are refused.

@@ -85,6 +85,7 @@ func (t *Table) Blockers(l *Lock) iter.Seq[Blocker] {
 type Host struct {
 	Ino    uint64
 	Mode   queue.Mode // held, less what is being given up
+	Held   queue.Mode // held, as of the last change applied
 	InUse  queue.Mode // the join of what is granted here
 	Asked  queue.Mode // a raise under way
 	Wanted queue.Mode // recalled for, or None
@@ -113,7 +114,7 @@ func (t *Table) Resources() iter.Seq[Host] {
 
 func (r *resource) look() Host {
 	return Host{
-		Ino: r.ino, Mode: r.has(), InUse: r.q.InUse(), Asked: r.asked, Wanted: r.wanted, Raise: r.raise,
+		Ino: r.ino, Mode: r.has(), Held: r.host, InUse: r.q.InUse(), Asked: r.asked, Wanted: r.wanted, Raise: r.raise,
 		Idle: r.idle && r.has() != queue.None,
 	}
 }

@@ -423,26 +423,31 @@ func (t *Table) touch(r *resource) {
 // run follows up all that the last input led to: first the grants, in order,
 // then the resources.
 func (t *Table) run() {
-	for w, d := 0, 0; ; {
-		switch {
-		case w < len(t.work):
-			p := t.work[w]
-			w++
-			t.advance(p.l, p.r)
-		case d < len(t.dirty):
-			r := t.dirty[d]
-			d++
-			r.dirty = false
-			if !r.gone {
-				t.settle(r)
-			}
-		default:
-			clear(t.work)
-			clear(t.dirty)
-			t.work, t.dirty = t.work[:0], t.dirty[:0]
-			return
+	for d := 0; ; d++ {
+		t.pass()
+		if d == len(t.dirty) {
+			break
+		}
+		r := t.dirty[d]
+		r.dirty = false
+		if !r.gone {
+			t.settle(r)
 		}
 	}
+	clear(t.dirty)
+	t.dirty = t.dirty[:0]
+}
+
+// pass lets those go on whom a queue let pass, until all wait or have their lock.
+func (t *Table) pass() {
+	if len(t.work) == 0 {
+		return
+	}
+	for w := 0; w < len(t.work); w++ {
+		t.advance(t.work[w].l, t.work[w].r)
+	}
+	clear(t.work)
+	t.work = t.work[:0]
 }
 
 func (t *Table) emit(e Event) { t.out.Events = append(t.out.Events, e) }

@@ -1,6 +1,8 @@
 package table
 
 import (
+	"math"
+
 	"github.com/lockfs/lockfs/lockd/queue"
 	"github.com/lockfs/lockfs/lockd/state/statepb"
 )
@@ -28,6 +30,19 @@ func (t *Table) Tick(now int64) {
 		t.expireFresh()
 	}
 	t.run()
+}
+
+// Deadline returns the time at which the lease next has something to say:
+// jeopardy, or its end. The table knows the time by Tick alone, so past the
+// deadline the shell calls Tick before anything else. (MaxInt64: no lease.)
+func (t *Table) Deadline() int64 {
+	switch {
+	case t.session == 0 || t.end == 0:
+		return math.MaxInt64
+	case t.jeopardy:
+		return t.end
+	}
+	return t.halfway
 }
 
 // lease acts on what is left of the lease.

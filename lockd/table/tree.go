@@ -1,6 +1,8 @@
 package table
 
 import (
+	"slices"
+
 	"github.com/lockfs/lockfs/lockd/queue"
 	"github.com/lockfs/lockfs/lockd/state"
 )
@@ -88,13 +90,15 @@ func (t *Table) removed(c state.Change) {
 			here = append(here, l)
 		}
 	}
+	r.q.SetCeiling(queue.None) // grants nothing
 	for _, l := range here {
 		if l.Mode == queue.None {
 			t.refuse(l, NotFound)
-			continue
+		} else {
+			t.drop(l)
+			t.emit(Event{Kind: Lost, Lock: l})
 		}
-		t.drop(l)
-		t.emit(Event{Kind: Lost, Lock: l})
+		t.pass()
 	}
 	t.run()
 	if r.gone {
@@ -133,7 +137,13 @@ func (t *Table) moved(c state.Change) {
 		return
 	}
 	up := r.parent
-	p := t.lookup(c.NewParent)
+	var p *resource
+	if ino, ok := t.cfg.Tree.Parent(r.ino); ok { // the tree is that of the end of the entry, the change may not be the last
+		p = t.lookup(ino)
+	}
+	if p == up {
+		return
+	}
 	var waiting []*Lock
 	for l := t.waitFirst; l != nil; l = l.next {
 		if l.res == r || l.res.below(r) {
@@ -156,10 +166,13 @@ func (t *Table) detach(r *resource, waiting []*Lock, to *resource) {
 		conv  bool
 		own   []*Lock
 	}
-	var again []request
+	again := make(map[*Lock]request)
 	for _, l := range waiting {
-		again = append(again, request{l.Wanted, l.Flags, l.conv, append([]*Lock(nil), l.own...)})
-		t.withdraw(l)
+		if l.at != nil { // not granted meanwhile
+			again[l] = request{l.Wanted, l.Flags, l.conv, slices.Clone(l.own)}
+			t.withdraw(l)
+			t.pass()
+		}
 	}
 	var held []*Lock
 	for e := range r.q.All() {
@@ -187,8 +200,10 @@ func (t *Table) detach(r *resource, waiting []*Lock, to *resource) {
 			t.let(a)
 		}
 	}
-	for i, l := range waiting {
-		t.begin(l, again[i].mode, again[i].flags, again[i].own, again[i].conv)
+	for _, l := range waiting {
+		if a, ok := again[l]; ok {
+			t.begin(l, a.mode, a.flags, a.own, a.conv)
+		}
 	}
 }
 

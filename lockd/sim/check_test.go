@@ -1,0 +1,198 @@
+package sim
+
+import (
+	"slices"
+
+	"github.com/lockfs/lockfs/lockd/queue"
+)
+
+// token is the last one that was given out for a resource.
+type token struct {
+	value uint64
+	of    *lock
+}
+
+// check looks at everything after an event.
+func (s *sim) check() {
+	for _, h := range s.hosts {
+		if !h.up {
+			continue
+		}
+		if err := h.table.Check(); err != nil {
+			s.failf("%s: %v", h.name, err)
+		}
+	}
+	if s.granted {
+		s.granted = false
+		s.exclusive()
+	}
+	if s.Events%32 == 0 {
+		s.hostLocks()
+		if err := s.leader.state.Check(); err != nil {
+			s.failf("state: %v", err)
+		}
+	}
+}
+
+// held is a lock that a process believes to have.
+type held struct {
+	k    *lock
+	path []uint64 // from the root to its resource
+}
+
+// exclusive: no two locks of different owners that exclude each other, nor two of one owner on one resource.
+func (s *sim) exclusive() {
+	var all []held
+	for _, h := range s.hosts {
+		if h.up {
+			h.onTime() // what is lost by now is lost
+		}
+		if !h.up {
+			continue
+		}
+		for l := range h.table.All() {
+			if l.Mode != queue.None {
+				all = append(all, held{l.User.(*lock), h.view.Ancestors(nil, l.Ino)})
+			}
+		}
+	}
+	for i, a := range all {
+		if len(a.path) == 0 {
+			s.failf("%v is held, but inode %d is not there", a.k, a.k.Ino)
+		}
+		for _, b := range all[i+1:] {
+			if x, y, ino := clash(a, b); ino != 0 {
+				s.failf("%s:%v has %v and %s:%v has %v: %v and %v of inode %d are incompatible",
+					a.k.p.h.name, a.k, a.k.Mode, b.k.p.h.name, b.k, b.k.Mode, x, y, ino)
+			}
+		}
+	}
+}
+
+// clash returns the modes in which two locks meet at a resource where they exclude each other, or 0.
+func clash(a, b held) (x, y queue.Mode, ino uint64) {
+	own := a.k.p == b.k.p
+	for _, ino := range a.path {
+		if !slices.Contains(b.path, ino) {
+			continue
+		}
+		x, y := a.k.at(ino), b.k.at(ino)
+		if ino == a.k.Ino && ino == b.k.Ino || !own {
+			if !queue.Compatible(x, y) {
+				return x, y, ino
+			}
+		}
+	}
+	return 0, 0, 0
+}
+
+// at returns what a lock means at a resource of its path.
+func (k *lock) at(ino uint64) queue.Mode {
+	if ino == k.Ino {
+		return k.Mode
+	}
+	return k.Mode.Intent()
+}
+
+// checkToken: tokens grow from grant to grant of PW and EX, over all hosts.
+func (s *sim) checkToken(k *lock) {
+	if !k.Mode.Writes() {
+		return
+	}
+	last := s.tokens[k.Ino]
+	if k.Token < last.value || k.Token == last.value && last.of != k {
+		s.failf("%s: %v has token %d.%d, but %v had %d.%d before", k.p.h.name, k, k.Token>>20, k.Token&(1<<20-1),
+			last.of, last.value>>20, last.value&(1<<20-1))
+	}
+	s.tokens[k.Ino] = token{k.Token, k}
+}
+
+// checkValue: who has PR or more sees the newest value.
+func (s *sim) checkValue(k *lock) {
+	if k.Mode < queue.PR {
+		return
+	}
+	mine, newest := k.p.h.view.Node(k.Ino), s.leader.view.Node(k.Ino)
+	if mine == nil || newest == nil || mine.Generation != newest.Generation || string(mine.Value) != string(newest.Value) {
+		s.failf("%s: %v has %v and sees %+v, the newest is %+v", k.p.h.name, k, k.Mode, mine, newest)
+	}
+}
+
+// hostLocks: each table believes of its host locks what its copy of the state says.
+func (s *sim) hostLocks() {
+	for _, h := range s.hosts {
+		if !h.up || h.session == 0 {
+			continue
+		}
+		n := 0
+		for r := range h.table.Resources() {
+			if r.Held != queue.None {
+				n++
+			}
+			if m := h.view.HostLock(r.Ino, h.session); m != r.Held {
+				s.failf("%s: inode %d: the table believes in %v, the state has %v", h.name, r.Ino, r.Held, m)
+			}
+		}
+		for x := range h.view.AllHostLocks() {
+			if x.Session == h.session && x.Mode != queue.None {
+				n--
+			}
+		}
+		if n != 0 {
+			s.failf("%s: the state has %d host locks that the table does not know", h.name, -n)
+		}
+	}
+}
+
+// drain lets everybody let go: nothing new is asked for, nothing fails any more.
+func (s *sim) drain() {
+	s.tracef("drain")
+	s.draining = true
+	for _, h := range s.hosts {
+		h.cut = min(h.cut, s.now)
+		h.catchUpSoon()
+		for _, p := range h.procs {
+			p.letGo()
+		}
+	}
+}
+
+// settled: nobody waits, and all hosts have come to the same state.
+func (s *sim) settled() {
+	for _, h := range s.hosts {
+		if !h.up || h.session == 0 {
+			s.failf("%s is not back", h.name)
+		}
+		for l := range h.table.All() {
+			s.failf("%s: %v has %v and waits for %v of inode %d at %d", h.name, l.User, l.Mode, l.Wanted, l.Ino, l.At())
+		}
+		if len(h.unacked) > 0 {
+			s.failf("%s: %d commands are not answered: %v", h.name, len(h.unacked), h.unacked[0].cmd)
+		}
+		h.cut = 0
+		h.finish()
+	}
+	want := s.leader.view.Digest()
+	for _, h := range s.hosts {
+		if h.view.Digest() != want {
+			s.failf("%s has come to another state", h.name)
+		}
+	}
+	for x := range s.leader.view.AllHostLocks() {
+		if x.Wanted != queue.None {
+			s.failf("session %d waits for %v of inode %d in the state", x.Session, x.Wanted, x.Ino)
+		}
+	}
+}
+
+// finish catches up with the whole log.
+func (h *host) finish() {
+	for i := int(h.state.View().Index()); i < len(h.s.log); i++ {
+		changes, err := h.state.Apply(uint64(i+1), h.s.log[i])
+		if err != nil {
+			h.s.failf("%s: apply: %v", h.name, err)
+		}
+		h.view = h.state.View()
+		h.applied(changes)
+	}
+}

@@ -1,0 +1,109 @@
+package sim
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"testing"
+)
+
+// seeds is how many seeds a plain `go test` runs.
+const seeds = 150
+
+func TestSim(t *testing.T) {
+	if one := os.Getenv("LOCKFS_SIM_SEED"); one != "" {
+		seed, err := strconv.ParseUint(one, 10, 64)
+		if err != nil {
+			t.Fatalf("LOCKFS_SIM_SEED: %v", err)
+		}
+		runSeed(t, seed, true)
+		return
+	}
+	n := uint64(seeds)
+	if testing.Short() {
+		n /= 10
+	}
+	if many := os.Getenv("LOCKFS_SIM_SEEDS"); many != "" {
+		var err error
+		if n, err = strconv.ParseUint(many, 10, 64); err != nil {
+			t.Fatalf("LOCKFS_SIM_SEEDS: %v", err)
+		}
+	}
+	var total counts
+	for seed := range n {
+		s := runSeed(t, seed, false)
+		if t.Failed() {
+			return
+		}
+		total.add(&s.counts)
+	}
+	t.Logf("%d seeds: %s", n, total.String())
+}
+
+func runSeed(t *testing.T, seed uint64, verbose bool) *sim {
+	s := newSim(seed)
+	s.verbose = verbose
+	defer func() {
+		if p := recover(); p != nil {
+			failed, ok := p.(failure)
+			if !ok {
+				s.dump(t)
+				t.Logf("seed %d: panic at %s; LOCKFS_SIM_SEED=%d shows all", seed, s.clock(), seed)
+				panic(p)
+			}
+			s.dump(t)
+			t.Errorf("seed %d, at %s: %s\nrun it again: LOCKFS_SIM_SEED=%d go test ./lockd/sim -run TestSim -v",
+				seed, s.clock(), failed, seed)
+		}
+	}()
+	s.run()
+	return s
+}
+
+// failure is a broken invariant.
+type failure string
+
+func (s *sim) failf(format string, args ...any) { panic(failure(fmt.Sprintf(format, args...))) }
+
+// dump shows the last things that happened.
+func (s *sim) dump(t *testing.T) {
+	if s.verbose {
+		return
+	}
+	for i := range len(s.trace) {
+		if line := s.trace[(s.traced+i)%len(s.trace)]; line != "" {
+			t.Log(line)
+		}
+	}
+}
+
+func (s *sim) clock() string { return fmt.Sprintf("%.6fs", float64(s.now)/1e9) }
+
+func (s *sim) tracef(format string, args ...any) {
+	line := s.clock() + " " + fmt.Sprintf(format, args...)
+	if s.verbose {
+		fmt.Println(line)
+		return
+	}
+	s.trace[s.traced%len(s.trace)] = line
+	s.traced = (s.traced + 1) % len(s.trace)
+}
+
+// counts are what the runs did, to see that they do something.
+type counts struct {
+	Events, Entries, Grants, Cached, Waits, Refused, Lost, Deadlocks, Cancels, Commits, Crashes, Partitions, Failovers, Snapshots, Removals, Moves, Expired int
+}
+
+func (c *counts) fields() []*int {
+	return []*int{&c.Events, &c.Entries, &c.Grants, &c.Cached, &c.Waits, &c.Refused, &c.Lost, &c.Deadlocks, &c.Cancels,
+		&c.Commits, &c.Crashes, &c.Partitions, &c.Failovers, &c.Snapshots, &c.Removals, &c.Moves, &c.Expired}
+}
+
+func (c *counts) add(d *counts) {
+	from := d.fields()
+	for i, p := range c.fields() {
+		*p += *from[i]
+	}
+}
+
+func (c *counts) String() string { return fmt.Sprintf("%+v", *c) }
