@@ -17,7 +17,7 @@ func (s *State) Check() error { return s.cur.check() }
 func (v *View) Check() error { return v.check() }
 
 func (v *View) check() error {
-	for _, part := range []func() error{v.checkNodes, v.checkTree, v.checkSessions, v.checkLocks, v.checkRanges, v.checkDelays} {
+	for _, part := range []func() error{v.checkCounters, v.checkNodes, v.checkTree, v.checkSessions, v.checkLocks, v.checkRanges, v.checkDelays} {
 		if err := part(); err != nil {
 			return err
 		}
@@ -32,6 +32,16 @@ func firstError[K, V any](scan func(func(K, V) bool), check func(K, V) error) (e
 		return err == nil
 	})
 	return err
+}
+
+// maxCounter is what no counter ever comes to; package fs uses the bits above in inode numbers.
+const maxCounter = 1 << 60
+
+func (v *View) checkCounters() error {
+	if n := max(v.index, v.nextIno, v.raises, v.lastSession, v.tokenBase); n >= maxCounter {
+		return fmt.Errorf("a counter is at %d", n)
+	}
+	return nil
 }
 
 func (v *View) checkNodes() error {

@@ -208,12 +208,15 @@ func (r *snapshotReader) header(h *statepb.Header) error {
 	if err := fields(h); err != nil {
 		return err
 	}
-	if err := fields(h.GetLimits()); err != nil {
+	if h.Limits == nil {
+		return fmt.Errorf("%w: no limits", ErrCorrupt)
+	}
+	if err := fields(h.Limits); err != nil {
 		return err
 	}
-	l, ok := Limits{}.with(h.GetLimits())
-	if h.Limits == nil || !ok {
-		return fmt.Errorf("%w: limits", ErrCorrupt)
+	l, ok := Limits{}.with(h.Limits)
+	if !ok {
+		return fmt.Errorf("%w: limits %v", ErrCorrupt, h.Limits)
 	}
 	v := &r.s.cur
 	v.index, v.formatted, v.nextIno, v.lastSession = h.Index, h.Formatted, h.NextIno, h.LastSession

@@ -37,9 +37,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // WriteTo writes a snapshot of the view. Entries may be applied meanwhile.
 func (v *View) WriteTo(w io.Writer) (int64, error) {
-	sw := &snapshotWriter{w: bufio.NewWriterSize(w, 1<<16), sum: crc32.New(castagnoli)}
-	sw.write([]byte(snapshotMagic))
-	sw.write(binary.LittleEndian.AppendUint32(nil, snapshotVersion))
+	sw := newSnapshotWriter(w)
 	v.records(sw.record)
 	sw.trailer()
 	if sw.err == nil {
@@ -67,6 +65,15 @@ type snapshotWriter struct {
 	count uint64
 	err   error
 	buf   []byte
+	frame [8]byte
+}
+
+// newSnapshotWriter begins a snapshot.
+func newSnapshotWriter(to io.Writer) *snapshotWriter {
+	w := &snapshotWriter{w: bufio.NewWriterSize(to, 1<<16), sum: crc32.New(castagnoli)}
+	w.write([]byte(snapshotMagic))
+	w.write(binary.LittleEndian.AppendUint32(nil, snapshotVersion))
+	return w
 }
 
 func (w *snapshotWriter) write(b []byte) {
@@ -81,20 +88,23 @@ func (w *snapshotWriter) write(b []byte) {
 
 // record writes one record, and reports whether to go on.
 func (w *snapshotWriter) record(r *statepb.Record) bool {
-	const frame = 8
-	w.buf = append(w.buf[:0], make([]byte, frame)...)
-	buf, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend(w.buf, r)
+	buf, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend(w.buf[:0], r)
 	if err != nil {
 		w.err = err
 		return false
 	}
 	w.buf = buf
-	payload := buf[frame:]
-	binary.LittleEndian.PutUint32(buf, uint32(len(payload)))
-	binary.LittleEndian.PutUint32(buf[4:], crc32.Checksum(payload, castagnoli))
-	w.write(buf)
-	w.count++
+	w.payload(buf)
 	return w.err == nil
+}
+
+// payload frames the bytes of a record.
+func (w *snapshotWriter) payload(b []byte) {
+	binary.LittleEndian.PutUint32(w.frame[:], uint32(len(b)))
+	binary.LittleEndian.PutUint32(w.frame[4:], crc32.Checksum(b, castagnoli))
+	w.write(w.frame[:])
+	w.write(b)
+	w.count++
 }
 
 func (w *snapshotWriter) trailer() {
