@@ -1,0 +1,74 @@
+package harness
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/lockfs/lockfs/fs"
+	"github.com/lockfs/lockfs/lockd"
+	"github.com/lockfs/lockfs/lockd/lockdtest"
+)
+
+// serve is the daemon: one host over a log in memory, and its mounts. It returns the exit code.
+func serve(mounts []string) int {
+	level := slog.LevelInfo
+	if os.Getenv("LOCKFS_TEST_DEBUG") != "" {
+		level = slog.LevelDebug
+	}
+	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	if err := run(mounts, logger); err != nil {
+		logger.Error("the daemon ends", "error", err)
+		return 1
+	}
+	return 0
+}
+
+func run(mounts []string, logger *slog.Logger) error {
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+	log := lockdtest.New()
+	defer log.Close()
+	member := log.Member()
+	host := lockd.New(lockd.Config{
+		Name: "test", Log: member, Logger: logger,
+		UID: uint32(os.Getuid()), GID: uint32(os.Getgid()),
+	})
+	member.Attach(host)
+	shared := fs.NewShared(host)
+	ctx, cancel := context.WithTimeout(context.Background(), startTime)
+	defer cancel()
+	if err := host.Start(ctx); err != nil {
+		return err
+	}
+	var mounted []*fs.Mounted
+	defer func() {
+		for _, m := range mounted {
+			m.Close()
+		}
+		host.Close()
+	}()
+	for _, arg := range mounts {
+		name, point, _ := strings.Cut(arg, ":")
+		view, ok := fs.ParseView(name)
+		if !ok {
+			return fmt.Errorf("no view %q", name)
+		}
+		m, err := fs.Mount(fs.MountOptions{
+			Options:    fs.Options{Host: host, View: view, Shared: shared, Logger: logger},
+			MountPoint: point,
+			AllowOther: true,
+		})
+		if err != nil {
+			return err
+		}
+		mounted = append(mounted, m)
+	}
+	fmt.Println("ready")
+	<-stop
+	return nil
+}
