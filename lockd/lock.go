@@ -18,6 +18,7 @@ type waiter struct {
 	mode     queue.Mode // asked for
 	expires  time.Duration
 	looking  bool // a goroutine looks for own locks
+	again    bool // and has to do so again
 	begun    bool // the caller of an asynchronous request was told that it is accepted
 }
 

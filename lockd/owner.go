@@ -23,8 +23,9 @@ func (h *Host) ownAmong(c *Call, l *Lock, mode queue.Mode) (own []*table.Lock) {
 	if l.t.PID == 0 {
 		return nil
 	}
+	w := l.wait
 	var known []*table.Lock
-	var pid = l.t.PID
+	pid := l.t.PID
 	if c != nil && c.PID != 0 {
 		pid = c.PID
 	}
@@ -43,8 +44,8 @@ func (h *Host) ownAmong(c *Call, l *Lock, mode queue.Mode) (own []*table.Lock) {
 				own = append(own, rivals[i].lock)
 			}
 		}
-		if l.wait == nil {
-			break
+		if l.wait != w {
+			break // answered or withdrawn meanwhile
 		}
 	}
 	return own
@@ -87,7 +88,11 @@ func (h *Host) look(pid uint32, rivals []rival) []bool {
 // lookAgain starts a goroutine that looks for own locks where a request waits now.
 func (h *Host) lookAgain(l *Lock) {
 	w := l.wait
-	if w == nil || w.looking || h.phase == closed || l.t.PID == 0 {
+	if w == nil || h.phase == closed || l.t.PID == 0 {
+		return
+	}
+	w.again = true
+	if w.looking {
 		return
 	}
 	w.looking = true
@@ -96,10 +101,14 @@ func (h *Host) lookAgain(l *Lock) {
 		defer h.work.Done()
 		h.mu.Lock()
 		defer h.unlock()
-		own := h.ownAmong(nil, l, l.t.Wanted)
-		if l.wait == w && !w.finished {
-			w.looking = false
-			h.table.SetOwn(&l.t, own)
+		for l.wait == w && w.again {
+			w.again = false
+			own := h.ownAmong(nil, l, l.t.Wanted)
+			if l.wait == w {
+				h.table.SetOwn(&l.t, own)
+				h.settle()
+			}
 		}
+		w.looking = false
 	}()
 }

@@ -7,6 +7,9 @@ import (
 	"github.com/lockfs/lockfs/lockd/queue"
 )
 
+// deadlockFlags are those that the queue's search for cycles minds.
+const deadlockFlags = queue.NoDlckWt | queue.NoDlckBlk
+
 // passed is a lock that a queue let pass at r: it goes on down its path.
 type passed struct {
 	l *Lock
@@ -67,7 +70,7 @@ func (t *Table) TryConvert(l *Lock, mode queue.Mode, flags queue.Flags) bool {
 	if t.frozen || climb && !t.tryIntents(l, r, intent) {
 		return false
 	}
-	req := queue.Request[*Lock]{Holder: l, Mode: mode, Flags: queue.NoQueue | flags&queue.QueCvt}
+	req := queue.Request[*Lock]{Holder: l, Mode: mode, Flags: queue.NoQueue | flags&(queue.QueCvt|deadlockFlags)}
 	out, _, grants := r.q.Convert(req)
 	t.follow(r, grants)
 	if out != queue.Granted {
@@ -246,10 +249,10 @@ func (t *Table) advance(l *Lock, from *resource) {
 func (t *Table) enter(l *Lock, r *resource) bool {
 	t.unidle(r)
 	mode := l.needs(r)
-	req := queue.Request[*Lock]{Holder: l, Mode: mode, Flags: l.Flags & (queue.QueCvt | queue.HeadQue)}
+	req := queue.Request[*Lock]{Holder: l, Mode: mode, Flags: l.Flags & (queue.QueCvt | queue.HeadQue | deadlockFlags)}
 	req.Own, req.OwnShared = t.exempt(l, r)
 	if r != l.res {
-		req.Shared, req.Flags = true, 0
+		req.Shared, req.Flags = true, l.Flags&deadlockFlags
 		if !t.frozen && r.pins == 0 && t.reuses(l, r, mode) {
 			r.q.AddShared(mode)
 			return true

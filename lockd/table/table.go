@@ -121,7 +121,7 @@ func (t *Table) Try(l *Lock, mode queue.Mode, flags queue.Flags) bool {
 	if intent != queue.None && !t.tryIntents(l, r, intent) {
 		return false
 	}
-	if _, ok := r.q.TryGrant(queue.Request[*Lock]{Holder: l, Mode: mode}); !ok {
+	if _, ok := r.q.TryGrant(queue.Request[*Lock]{Holder: l, Mode: mode, Flags: flags & deadlockFlags}); !ok {
 		if intent != queue.None {
 			t.undoIntents(r, nil, intent)
 		}
