@@ -17,7 +17,8 @@
 // wait calls Loop.Park first: a successor takes the role over, the handler may then block as long as it likes, and
 // its reply is written when it returns. Since only the role's holder reads, a handler that does not park is over
 // before the next request is read. RELEASE relies on it: close(2) does not wait for it, and a try-lock right after a
-// close must not meet the lock that was closed. Handlers of RELEASE, RELEASEDIR and FORGET therefore must not park.
+// close must not meet the lock that was closed. So a handler of RELEASE must not park. LOOKUP and GETATTR have a nil
+// cancel channel: they are answered from what is here, and must not wait either.
 //
 // # Waiting for invalidations
 //

@@ -58,12 +58,15 @@ type frame struct {
 	unique, node uint64
 	op           uint32
 	in, out      [1][]byte
+	cancel       chan struct{} // of a request that is answered directly
+	interrupted  bool          // cancel is closed; under Loop.mu
 
 	largeIn, largeOut bool     // in, out are the role's buffers
 	keptIn, keptOut   *[]byte  // those buffers, once the request has parked
 	attr              uint64   // the inode whose attributes to drop after the reply
 	after             []func() // what else to do then
 
+	_        [0]uint64 // aligns smallIn and smallOut
 	smallIn  [768]byte
 	smallOut [1024]byte
 }
@@ -147,6 +150,10 @@ func (l *Loop) read() {
 			if l.closing.Load() {
 				return
 			}
+			if n < inHeaderSize {
+				l.logger.Error("short request read", "bytes", n)
+				continue
+			}
 			if !l.serve((*l.in)[:n]) {
 				return
 			}
@@ -155,7 +162,7 @@ func (l *Loop) read() {
 			l.cancelParked()
 			return
 		default:
-			l.err = fmt.Errorf("conn: reading the requests of %s: %w", l.conn.mountPoint, err)
+			l.err = fmt.Errorf("reading the requests of %s: %w", l.conn.mountPoint, err)
 			l.cancelParked()
 			return
 		}
@@ -205,6 +212,7 @@ func (l *Loop) leave(f *frame) {
 	}
 	f.in[0], f.out[0], f.keptIn, f.keptOut = nil, nil, nil, nil
 	f.largeIn, f.largeOut, f.attr, f.after = false, false, 0, nil
+	f.cancel, f.interrupted = nil, false
 	l.frames.Put(f)
 }
 
@@ -214,8 +222,13 @@ func (l *Loop) handle(f *frame) []byte {
 	switch {
 	case f.op == opPoll && l.poller != nil:
 		return l.answerPoll(request, out)
+	case f.op == opInterrupt:
+		return l.answerInterrupt(request, out)
 	case f.op == opLookup && f.node == 1 && string(request[inHeaderSize:]) == pollHack:
 		return errorReply(out, fuse.ENOENT, f.unique)
+	}
+	if d := directOf(f); d != nil {
+		return d.answer(l.fs, f)
 	}
 	n, status := l.server.HandleRequest(f.in[:], f.out[:])
 	switch {
@@ -236,9 +249,6 @@ func (l *Loop) reply(f *frame, reply []byte) {
 		return
 	}
 	switch f.op {
-	case opInterrupt:
-		l.retryInterrupt(f.unique)
-		return
 	case opOpen, opOpendir:
 		// The kernel would never send another one.
 		if int32(native.Uint32(reply[4:])) == -int32(unix.ENOSYS) {
@@ -247,7 +257,7 @@ func (l *Loop) reply(f *frame, reply []byte) {
 	case opInit:
 		l.initialise(reply)
 	}
-	if err := l.conn.write(reply); err != nil {
+	if err := l.conn.reply(reply); err != nil {
 		l.undelivered(f, reply, err)
 	} else if f.op == opInit {
 		l.begin()
@@ -265,7 +275,7 @@ func (l *Loop) undelivered(f *frame, reply []byte, err error) {
 	ok := native.Uint32(reply[4:]) == 0
 	if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV) {
 		l.logger.Error("reply refused by the kernel", "opcode", f.op, "node", f.node, "error", err)
-		l.conn.write(errorReply(reply[:outHeaderSize:outHeaderSize], fuse.EIO, f.unique)) // so that the caller does not wait for ever
+		l.conn.reply(errorReply(reply[:outHeaderSize:outHeaderSize], fuse.EIO, f.unique)) // so that the caller does not wait for ever
 	}
 	failer, wanted := l.fs.(OpenFailer)
 	if !ok || !wanted {

@@ -42,6 +42,40 @@ func TestLargeTransfers(t *testing.T) {
 	}
 }
 
+// TestDropAttrAfterReply: attributes that are cached for an hour are asked for again after a reply that drops them.
+func TestDropAttrAfterReply(t *testing.T) {
+	m := serveTest(t, func(fs *testFS, _ *Options) { fs.valid = time.Hour })
+	for name, asks := range map[string]int{"file-keep": 0, "file-drop": 1} {
+		m.shell("stat " + name).must()
+		before := m.fs.count("getattr")
+		m.shell("cat " + name + "; stat -c %s " + name).must()
+		if got := m.fs.count("getattr") - before; got != asks {
+			t.Errorf("%s: %d GETATTRs after the read, not %d", name, got, asks)
+		}
+	}
+	if got := m.fs.read.Load(); got == 0 || got != int64(m.fs.count("read")-2) {
+		t.Errorf("AfterReply was done %d times", got)
+	}
+}
+
+// TestLateNotifications come when the device has been closed, and its number may be another file's.
+func TestLateNotifications(t *testing.T) {
+	m := serveTest(t, nil)
+	m.loop.Close()
+	m.awaitEnd()
+	if fd, _ := unix.Dup(2); fd >= 0 {
+		defer unix.Close(fd)
+	}
+	m.loop.NotifyPoll(1)
+	if err := m.loop.InvalInode(1, -1, 0); err != unix.ENODEV {
+		t.Errorf("InvalInode: %v", err)
+	}
+	m.loop.Notifier().Inode(1, 1, 0, 0)
+	if !m.loop.Notifier().Wait(1, nil, time.Second) {
+		t.Error("Wait waits for a Notifier that has ended")
+	}
+}
+
 func TestParkedOpen(t *testing.T) {
 	m := serveTest(t, nil)
 	var parked []*child

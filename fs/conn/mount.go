@@ -85,6 +85,7 @@ func Mount(o Options) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.holds.Store(1)
 	if err := c.identify(); err != nil {
 		c.Unmount()
 		c.closeDevice()
@@ -97,7 +98,7 @@ func Mount(o Options) (*Conn, error) {
 func (c *Conn) mountDirect() error {
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("mount %s: opening /dev/fuse: %w", c.mountPoint, err)
+		return fmt.Errorf("mount %s: opening /dev/fuse (is the fuse module loaded?): %w", c.mountPoint, err)
 	}
 	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=%d,group_id=%d,default_permissions,max_read=%d",
 		fd, os.Geteuid(), os.Getegid(), c.options.MaxWrite)

@@ -112,10 +112,11 @@ func prepare(o Options) (string, error) {
 		if p.fstype != "fuse."+o.Subtype {
 			return p.path, nil
 		}
-		switch err := probe(p.path); {
-		case !p.root():
+		if !p.root() {
 			return "", fmt.Errorf("mount %s: it lies inside the %s mount %s; choose a directory outside", o.MountPoint,
 				o.Subtype, p.mounted)
+		}
+		switch err := probe(p.path); {
 		case errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ECONNABORTED):
 			o.Logger.Warn("unmounting what a dead daemon left", "mountpoint", p.path)
 			if err := detach(p.path, ""); err != nil {

@@ -55,7 +55,7 @@ func (l *Loop) Delete(parent, child uint64, name string) error {
 // or cannot drop is nothing to it; a connection that has ended is an error.
 func (l *Loop) notify(code int32, message []byte) error {
 	putOutHeader(message, len(message), code, 0)
-	err := l.conn.write(message)
+	err := l.conn.notify(message)
 	switch {
 	case err == nil, errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.EBUSY),
 		errors.Is(err, unix.ENOTDIR):

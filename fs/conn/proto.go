@@ -10,13 +10,18 @@ import (
 // The opcodes that the loop itself looks at (include/uapi/linux/fuse.h).
 const (
 	opLookup      = 1
+	opGetattr     = 3
 	opOpen        = 14
 	opRead        = 15
+	opRelease     = 18
 	opGetxattr    = 22
 	opListxattr   = 23
+	opFlush       = 25
 	opInit        = 26
 	opOpendir     = 27
 	opReaddir     = 28
+	opSetlk       = 32
+	opSetlkw      = 33
 	opCreate      = 35
 	opInterrupt   = 36
 	opIoctl       = 39
@@ -43,6 +48,7 @@ const PollScheduleNotify = 1
 const (
 	inHeaderSize  = int(unsafe.Sizeof(fuse.InHeader{}))
 	outHeaderSize = int(unsafe.Sizeof(fuse.OutHeader{}))
+	interruptSize = int(unsafe.Sizeof(fuse.InterruptIn{}))
 	maxOutStruct  = 288 // the largest fixed reply of any opcode: go-fuse's outputDataSize
 )
 
@@ -50,9 +56,7 @@ const (
 var native = binary.NativeEndian
 
 // header is the view of a request that was read. The buffer must hold at least inHeaderSize bytes.
-func header(request []byte) *fuse.InHeader {
-	return (*fuse.InHeader)(unsafe.Pointer(unsafe.SliceData(request)))
-}
+func header(request []byte) *fuse.InHeader { return as[fuse.InHeader](request) }
 
 // payloadSize is how many bytes of variable length the reply to a request may carry, as far as the request itself
 // says: the size of a READ and its like.
@@ -85,15 +89,4 @@ func putOutHeader(b []byte, length int, status int32, unique uint64) {
 func errorReply(b []byte, errno fuse.Status, unique uint64) []byte {
 	putOutHeader(b, outHeaderSize, int32(-errno), unique)
 	return b[:outHeaderSize]
-}
-
-// interruptOf makes an INTERRUPT request as the kernel would, to close the cancel channel of a request in flight.
-func interruptOf(b *[48]byte, unique uint64) []byte {
-	*b = [48]byte{}
-	h := header(b[:])
-	h.Length = uint32(len(b))
-	h.Opcode = opInterrupt
-	h.Unique = unique | 1
-	native.PutUint64(b[inHeaderSize:], unique)
-	return b[:]
 }

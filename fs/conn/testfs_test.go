@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -28,8 +29,9 @@ type testFS struct {
 	handles    map[uint64]*testHandle
 	lastFh     uint64
 	mknodGate  chan struct{}
-	late       bool // an open at a gate cannot be interrupted
-	stallFlush int  // every so many, it takes 5 ms
+	read       atomic.Int64 // replies to reads of file-drop
+	late       bool         // an open at a gate cannot be interrupted
+	stallFlush int          // every so many, it takes 5 ms
 
 	failed    []uint64 // fh of OpenFailed
 	unmounted bool
@@ -213,6 +215,10 @@ func (t *testFS) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.Read
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.counts["read"]++
+	if strings.HasPrefix(t.files[in.NodeId].name, "file-drop") {
+		t.loop.DropAttrAfterReply(in.Unique, in.NodeId)
+		t.loop.AfterReply(in.Unique, func() { t.read.Add(1) })
+	}
 	data := t.files[in.NodeId].data
 	from := min(in.Offset, uint64(len(data)))
 	return fuse.ReadResultData(buf[:copy(buf, data[from:])]), fuse.OK
