@@ -105,6 +105,7 @@ int main(int argc, char **argv)
 	check("no AST yet", poll(&p, 1, 0) == 0);
 	pid_t pid = fork();
 	if (pid == 0) {
+		close(fd); /* inherited: it would keep the lock */
 		wait_for_ex(join_domain(argv[1]));
 		_exit(0);
 	}
