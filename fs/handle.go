@@ -55,15 +55,14 @@ func (f *FS) newHandle(in *fuse.OpenIn, ino uint64) *handle {
 }
 
 // holds notes what the lock permits after a grant: if writing, the process that opened is from now on the holder whose
-// death makes the value invalid.
+// death makes the value invalid. What is read from now on is the value that came with the grant.
 func (h *handle) holds() {
-	if !h.lock.Mode().Writes() {
-		return
-	}
+	writes := h.lock.Mode().Writes()
 	h.mu.Lock()
+	h.read = snapshot{}
 	known := h.holder != 0
 	h.mu.Unlock()
-	if known {
+	if known || !writes {
 		return
 	}
 	holder := process.Tgid(h.thread)
@@ -91,14 +90,12 @@ func (h *handle) mayReadValue() syscall.Errno {
 	switch {
 	case h.rights&mayRead == 0:
 		return syscall.EACCES
-	case h.lock.Err() != nil:
+	case h.fs.host.Check(&h.lock) != nil, h.fs.host.Fresh() != nil:
 		return syscall.EIO
 	case named && mode == queue.None:
 		return h.notGranted()
 	case named && !mode.Reads():
 		return syscall.EACCES
-	case h.fs.host.LeaseLeft() <= 0:
-		return syscall.EIO
 	}
 	return 0
 }
@@ -109,7 +106,7 @@ func (h *handle) mayWriteValue() syscall.Errno {
 	switch {
 	case h.rights&mayWrite == 0:
 		return syscall.EACCES
-	case h.lock.Err() != nil:
+	case h.fs.host.Check(&h.lock) != nil:
 		return syscall.EIO
 	case h.fs.policy.through && !h.isNamed():
 		return 0

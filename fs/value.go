@@ -12,7 +12,8 @@ import (
 )
 
 // snapshot is the value that a descriptor is in the middle of reading: a value that takes several READs is read whole
-// from one generation.
+// from one generation. It ends with a new lock, and there is none in a view that writes through: there a program reads a
+// piece, takes its own lock, and reads on.
 type snapshot struct {
 	value []byte
 	next  uint64 // the offset where the last READ ended
@@ -73,7 +74,7 @@ func (h *handle) readNow(buf []byte, off uint64) (int, fuse.Status) {
 	}
 	n := copyFrom(buf, v, off)
 	h.read = snapshot{}
-	if n > 0 {
+	if n > 0 && !h.fs.policy.through {
 		h.read = snapshot{value: v, next: off + uint64(n)}
 	}
 	return n, fuse.OK
@@ -335,14 +336,14 @@ func (h *handle) close() {
 		return
 	}
 	done := h.fs.shared.begin(h.ino)
-	go func() {
+	h.fs.closing.Go(func() {
 		defer done()
 		if errno := h.commit(nil); errno != 0 {
 			h.fs.log.Warn("the last commit of a closed descriptor", "ino", h.ino, "error", errno)
 		}
 		h.fs.host.Release(&h.lock)
 		h.fs.closed(h.ino)
-	}()
+	})
 }
 
 // Lseek answers SEEK_DATA and SEEK_HOLE with ENOSYS: the kernel then takes the value for one piece of data.
