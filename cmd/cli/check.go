@@ -52,6 +52,8 @@ that token. The sequencer is what lockfs token FD --sequencer prints, or what is
 			}{stands, answer.Token})
 		case stands:
 			fmt.Fprintln(cmd.OutOrStdout(), "stands")
+		case answer.Token == 0:
+			fmt.Fprintln(cmd.OutOrStdout(), "does not stand: nobody holds it")
 		default:
 			fmt.Fprintf(cmd.OutOrStdout(), "does not stand: the newest token is %d\n", answer.Token)
 		}

@@ -106,6 +106,8 @@ func age(now, t time.Time) string {
 	}
 	d := max(0, now.Sub(t))
 	switch {
+	case d < time.Second:
+		return d.Round(time.Millisecond).String()
 	case d < 10*time.Second:
 		return d.Round(100 * time.Millisecond).String()
 	case d < 48*time.Hour:
