@@ -210,6 +210,9 @@ func (h *Host) ask(c *Call, l *Lock, r Request, async bool) error {
 		h.table.Convert(&l.t, r.Mode, r.Flags, own)
 	} else {
 		h.table.Request(&l.t, r.Mode, r.Flags, own)
+		if l.t.Waits() {
+			l.t.Since = h.cfg.Now() // the table's clock stands still between ticks
+		}
 	}
 	h.settle()
 	w.begun = true
