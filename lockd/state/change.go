@@ -46,7 +46,7 @@ const (
 	// RecallCancelled tells the holder that no request is held up by its lock on Ino any more: Session, Ino, Try.
 	RecallCancelled
 
-	SessionOpened  // Session, Host, Nonce; Code TooMany and Session 0 if there are too many
+	SessionOpened  // Session, Host, Nonce; if it was refused Session is 0 and Code TooMany or NameTooLong
 	SessionRenewed // Session, Stamp
 	SessionEnded   // Session, Host, Reason. What follows from it comes after it
 

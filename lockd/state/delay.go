@@ -82,7 +82,12 @@ func (s *State) tick(now int64) {
 	}
 	s.cur.delays = rest
 	s.dirty |= partRest
-	for _, ino := range over {
+	s.unwithhold(over)
+}
+
+// unwithhold grants what waits for resources that are withheld no longer.
+func (s *State) unwithhold(inos []uint64) {
+	for _, ino := range inos {
 		s.emit(Change{Kind: DelayOver, Ino: ino})
 		c := s.contention(ino)
 		s.grants(ino, c, c.q.SetCeiling(queue.EX))

@@ -2,7 +2,7 @@ package state
 
 import "github.com/lockfs/lockfs/lockd/state/statepb"
 
-// Limits are those of the cluster, the same on every host since they are part of the state. [SetLimits] changes them;
+// Limits are those of the cluster, the same on every host since they are part of the state. A SetLimits command changes them;
 // what is there already stays.
 type Limits struct {
 	NameLen   uint64 // bytes of a name
@@ -13,7 +13,7 @@ type Limits struct {
 	XattrLen  uint64 // bytes of an attribute's value
 	XattrsLen uint64 // bytes of all attributes of a node, names included
 	Sessions  uint64
-	Ranges    uint64 // byte-range locks and waits of one session
+	Ranges    uint64 // byte-range locks and waits of one session; a new lock needs room for two, it may cut another
 	HostLocks uint64 // host locks of one session, those it only waits for included
 }
 

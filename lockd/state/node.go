@@ -19,7 +19,8 @@ const (
 )
 
 // Node is a file or a directory, and so a resource with its value block. A directory's Value, Generation and Invalid
-// are those of its `.lock`. A Node is immutable and shared by views: a change makes a new one.
+// are those of its `.lock`. A Node is immutable and shared by views: a change makes a new one. (It must not have a method
+// Copy or IsoCopy: the trees would call it for every node that they copy. The same goes for all that is kept in them.)
 type Node struct {
 	Ino    uint64
 	Parent uint64 // 0: the root or an orphan

@@ -2,13 +2,12 @@ package state
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash"
 	"hash/crc32"
 	"io"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -36,11 +35,12 @@ func (s *State) Rebase() {
 	for len(s.cur.sessions) > 0 {
 		s.endSession(&statepb.EndSession{Session: s.cur.sessions[0].ID, Reason: statepb.EndReason_RESTART})
 	}
-	for i := range s.cur.delays { // none is left once a renewal comes
-		s.cur.delays[i].left = 0
+	var over []uint64
+	for _, d := range s.cur.delays {
+		over = append(over, d.ino)
 	}
-	s.tick(1)
-	s.tick(1)
+	s.cur.delays = nil
+	s.unwithhold(over)
 	s.cur.tokenBase += 1 << 36
 	s.dirty |= partRest
 	s.changes = nil
@@ -53,7 +53,7 @@ type snapshotReader struct {
 	count uint64
 	stage int // of the record read last: the order of statepb.Record's fields
 	last  uint64
-	buf   bytes.Buffer
+	buf   []byte
 	s     *State
 }
 
@@ -89,19 +89,29 @@ func (r *snapshotReader) read() (*State, error) {
 	return r.s, nil
 }
 
+// takeAtOnce is how many bytes memory is taken for before they have come.
+const takeAtOnce = 64 << 10
+
 // take reads n bytes, valid until the next call. It takes memory as the bytes come, not for what a length claims.
 func (r *snapshotReader) take(n uint32) ([]byte, error) {
-	r.buf.Reset()
-	got, err := io.CopyN(&r.buf, r.r, int64(n))
-	r.n += got
-	if errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%w: it ends too early", ErrCorrupt)
+	buf := r.buf[:0]
+	for left := int(n); left > 0; {
+		part := min(left, takeAtOnce)
+		at := len(buf)
+		buf = slices.Grow(buf, part)[:at+part]
+		got, err := io.ReadFull(r.r, buf[at:])
+		r.n += int64(got)
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			return nil, fmt.Errorf("%w: it ends too early", ErrCorrupt)
+		}
+		if err != nil {
+			return nil, err
+		}
+		left -= part
 	}
-	if err != nil {
-		return nil, err
-	}
-	r.sum.Write(r.buf.Bytes())
-	return r.buf.Bytes(), nil
+	r.buf = buf
+	r.sum.Write(buf)
+	return buf, nil
 }
 
 // record reads one record; false after the trailer.
@@ -266,17 +276,31 @@ func (v *View) loadNode(x *statepb.SavedNode) error {
 // loadLock queues up again what was queued: first the locks that are held, then the waits in their order. None of
 // these can be granted, or it would have been.
 func (v *View) loadLock(x *statepb.SavedLock) error {
-	bad := fmt.Errorf("%w: locks of node %d", ErrCorrupt, x.Ino)
+	bad := badLock(x.Ino)
 	if len(x.Holds) > len(v.sessions) || len(x.Waits) > len(v.sessions) {
 		return bad
 	}
-	c := newContention(0)
 	for _, h := range x.Holds {
 		if err := fields(h); err != nil {
 			return err
 		}
-		m, ok := queue.Mode(h.Mode), h.Mode <= uint32(queue.EX) && queue.Mode(h.Mode).Valid()
-		if !ok || c.hold(h.Session) != nil {
+		if h.Mode > uint32(queue.EX) || !queue.Mode(h.Mode).Valid() {
+			return bad
+		}
+	}
+	if !x.Withheld && len(x.Waits) == 0 && len(x.Holds) <= 1 {
+		if len(x.Holds) == 0 {
+			return bad
+		}
+		h := x.Holds[0]
+		v.locks.Load(x.Ino, lock{holder: h.Session, raise: h.Raise, mode: queue.Mode(h.Mode)})
+		v.countLock(h.Session)
+		return nil
+	}
+	c := newContention(0)
+	for _, h := range x.Holds {
+		m := queue.Mode(h.Mode)
+		if c.hold(h.Session) != nil {
 			return bad
 		}
 		if _, ok := c.q.TryGrant(queue.Request[uint64]{Holder: h.Session, Mode: m}); !ok {
@@ -299,20 +323,21 @@ func (v *View) loadLock(x *statepb.SavedLock) error {
 			v.countLock(w.Session)
 		}
 	}
-	if !x.Withheld && len(c.waits) == 0 && len(c.holds) <= 1 {
-		if len(c.holds) == 0 {
-			return bad
-		}
-		h := &c.holds[0]
-		v.locks.Load(x.Ino, lock{holder: h.session, raise: h.raise, mode: c.q.Granted(h.session)})
-		return nil
-	}
 	for i := range c.holds {
 		c.holds[i].recalls = c.recalls(c.holds[i].session)
 	}
 	v.locks.Load(x.Ino, lock{more: c})
 	return nil
 }
+
+// badLock is the error of a lock that cannot be; as a number it costs nothing where all is well.
+type badLock uint64
+
+func (ino badLock) Error() string {
+	return fmt.Sprintf("%v: locks of node %d", ErrCorrupt, uint64(ino))
+}
+
+func (badLock) Unwrap() error { return ErrCorrupt }
 
 // restore queues a saved wait.
 func (c *contention) restore(w *statepb.SavedWait) bool {

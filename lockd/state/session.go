@@ -19,7 +19,8 @@ func (s *State) format(uid, gid uint32) {
 	s.emit(Change{Kind: Attr, Ino: Root})
 }
 
-// openSession opens a session. Its id is the index of the entry, or the next number that no session had.
+// openSession opens a session. Its id is the index of the entry, or the next number that no session had. Host, version
+// and boot id may have 255 bytes.
 func (s *State) openSession(op *statepb.OpenSession) Code {
 	for _, x := range s.cur.sessions {
 		if x.Host == op.Host && x.Nonce == op.Nonce {
@@ -27,9 +28,16 @@ func (s *State) openSession(op *statepb.OpenSession) Code {
 			return OK
 		}
 	}
-	if uint64(len(s.cur.sessions)) >= s.cur.limits.Sessions {
-		s.emit(Change{Kind: SessionOpened, Host: op.Host, Nonce: op.Nonce, Code: TooMany})
-		return TooMany
+	code := OK
+	switch {
+	case max(len(op.Host), len(op.Version), len(op.BootId)) > maxNameLen:
+		code = NameTooLong
+	case uint64(len(s.cur.sessions)) >= s.cur.limits.Sessions:
+		code = TooMany
+	}
+	if code != OK {
+		s.emit(Change{Kind: SessionOpened, Host: op.Host, Nonce: op.Nonce, Code: code})
+		return code
 	}
 	s.format(op.Uid, op.Gid)
 	id := max(s.index, s.cur.lastSession+1)

@@ -1553,8 +1553,9 @@ func (x *Forget) GetIno() uint64 {
 	return 0
 }
 
-// Acquire raises host locks, root first, and stops at the first step that must wait; the steps after it are not
-// taken and must be asked for again.
+// Acquire raises host locks, root first, and stops at the first step that must wait or is refused; the steps after it
+// are not taken and must be asked for again. A step that wants no more than the session has is a grant all the same, with
+// a new number. One that asks anew for what the session waits for keeps its place.
 type Acquire struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Steps         []*Step                `protobuf:"bytes,1,rep,name=steps,proto3" json:"steps,omitempty"`
