@@ -35,6 +35,9 @@ var errnos = []struct {
 	{lockd.ErrLost, row(syscall.EIO, syscall.EIO, syscall.ENOLCK, syscall.ENOLCK)},
 	{lockd.ErrNoQuorum, row(syscall.EIO, syscall.EIO, syscall.EAGAIN, syscall.EAGAIN)},
 	{lockd.ErrNoSpace, row(syscall.ENOSPC, syscall.ENOSPC, syscall.ENOLCK, syscall.ENOLCK)},
+	{lockd.ErrDraining, row(syscall.EIO, syscall.ENOLCK, syscall.ENOLCK, syscall.ENOLCK)},
+	{lockd.ErrClosed, row(syscall.EIO, syscall.EIO, syscall.ENOLCK, syscall.ENOLCK)},
+	{lockd.ErrFlags, row(syscall.EINVAL, syscall.EINVAL, syscall.EINVAL, syscall.EINVAL)},
 	{lockd.ErrNoLocks, row(syscall.ENOLCK, syscall.ENOLCK, syscall.ENOLCK, syscall.ENOLCK)},
 
 	{state.NotFound, row(syscall.ENOENT, syscall.ESTALE, syscall.ENOLCK, syscall.ENOLCK)},

@@ -84,10 +84,12 @@ func (h *handle) flock(cancel <-chan struct{}, in *fuse.LkIn, wait bool) fuse.St
 
 // flockPlain is flock(2) as it is everywhere: changing a lock lets go of the old one first.
 func (h *handle) flockPlain(c *lockd.Call, mode queue.Mode, flags queue.Flags) error {
-	if !h.rights.allow(mode) {
+	switch {
+	case !h.rights.allow(mode):
 		return syscall.EACCES
-	}
-	if h.lock.Mode() == mode && h.lock.Err() == nil {
+	case mode != queue.None && h.fs.host.Check(&h.lock) != nil:
+		return lockd.ErrLost // until LOCK_UN: the program must learn of it
+	case mode != queue.None && h.lock.Mode() == mode:
 		return nil
 	}
 	h.fs.host.Release(&h.lock)
@@ -128,7 +130,7 @@ func (h *handle) convert(c *lockd.Call, mode queue.Mode, flags queue.Flags, wait
 	switch {
 	case !h.rights.allow(mode):
 		return syscall.EACCES
-	case h.lock.Err() != nil:
+	case h.fs.host.Check(&h.lock) != nil:
 		return lockd.ErrLost
 	case h.lock.Mode() == queue.None:
 		return syscall.EINVAL // asked for asynchronously, and not there yet

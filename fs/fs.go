@@ -2,6 +2,7 @@ package fs
 
 import (
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -52,7 +53,8 @@ type FS struct {
 	names    ownNames
 	opens    opens
 	ranges   rangeOwners
-	stop     []func() // what OnUnmount undoes
+	stop     []func()       // what OnUnmount undoes
+	closing  sync.WaitGroup // last commits of closed descriptors, and ends of orphans
 }
 
 var (
@@ -91,7 +93,8 @@ func (f *FS) String() string { return "lockfs:" + f.policy.name }
 // View returns the view that the file system shows.
 func (f *FS) View() View { return f.view }
 
-// OnUnmount lets go of all that is open: the kernel sends no RELEASE when a connection ends. It is the last call.
+// OnUnmount lets go of all that is open, and waits for what has to be committed then: the kernel sends no RELEASE when
+// a connection ends. It is the last call.
 func (f *FS) OnUnmount() {
 	for _, stop := range f.stop {
 		stop()
@@ -99,6 +102,7 @@ func (f *FS) OnUnmount() {
 	for _, file := range f.handles.all() {
 		f.closeFile(file)
 	}
+	f.closing.Wait()
 }
 
 // OpenFailed lets go of a handle whose OPEN reply nobody took.

@@ -47,13 +47,10 @@ func (f *FS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fu
 		o.mode = f.policy.plain[access]
 		o.proven = [...]rights{mayRead, mayWrite, mayAll}[access]
 	}
-	if st := f.await(&in.InHeader, cancel, f.shared.of(o.ino)); st != fuse.OK {
+	if st := f.enterFile(cancel, in, o.ino); st != fuse.OK {
 		return st
 	}
 	h := f.newHandle(in, o.ino)
-	if f.policy.orphans {
-		f.opens.add(o.ino)
-	}
 	keep, errno := h.open(f.call(&in.InHeader, cancel), in, o)
 	if errno != 0 {
 		h.close()
@@ -63,6 +60,26 @@ func (f *FS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fu
 	out.Fh = f.handles.add(h)
 	out.OpenFlags = h.openFlags(keep)
 	return fuse.OK
+}
+
+// enterFile waits for what ends on a file, and counts a descriptor of it. The count comes first: a removal looks at it
+// after it has begun, so that one of the two sees the other.
+func (f *FS) enterFile(cancel <-chan struct{}, in *fuse.OpenIn, ino uint64) fuse.Status {
+	for {
+		if f.policy.orphans {
+			f.opens.add(ino)
+		}
+		over := f.shared.of(ino)
+		if over == nil {
+			return fuse.OK
+		}
+		if f.policy.orphans {
+			f.opens.remove(ino)
+		}
+		if st := f.await(&in.InHeader, cancel, over); st != fuse.OK {
+			return st
+		}
+	}
 }
 
 // open does what OPEN asks for. After an error the handle is to be closed.

@@ -80,19 +80,31 @@ func (f *FS) heldElsewhere(ino uint64) bool {
 
 // closed ends a descriptor's count. The last one of an orphan ends the orphan.
 func (f *FS) closed(ino uint64) {
-	if !f.policy.orphans || !f.opens.remove(ino) {
-		return
+	if f.policy.orphans && f.opens.remove(ino) {
+		f.endOrphan(ino)
 	}
+}
+
+// removed is told that a name operation has removed a file. Its last descriptor may have been closed before it was an
+// orphan.
+func (f *FS) removed(n *state.Node) {
+	if f.policy.orphans && n != nil && !f.opens.any(n.Ino) {
+		f.endOrphan(n.Ino)
+	}
+}
+
+// endOrphan ends an orphan that nobody has open, if it is one.
+func (f *FS) endOrphan(ino uint64) {
 	n := f.host.View().Node(ino)
 	if n == nil || n.Orphan == 0 {
 		return
 	}
 	done := f.shared.begin(ino)
-	go func() {
+	f.closing.Go(func() {
 		defer done()
 		_, err := f.host.Do(nil, &statepb.Command{Op: &statepb.Command_Forget{Forget: &statepb.Forget{Ino: ino}}})
 		if err != nil && f.host.View().Node(ino) != nil {
 			f.log.Warn("forgetting a removed file", "ino", ino, "error", err)
 		}
-	}()
+	})
 }

@@ -102,6 +102,7 @@ func (f *FS) remove(h *fuse.InHeader, name string, dir bool) fuse.Status {
 		f.expire(parent, name)
 		return status(err, forTree)
 	}
+	f.removed(n)
 	return fuse.OK
 }
 
@@ -142,6 +143,7 @@ func (f *FS) Rename(_ <-chan struct{}, in *fuse.RenameIn, oldName, newName strin
 		f.expire(to.parent, to.name)
 		return status(err, forTree)
 	}
+	f.removed(target)
 	return fuse.OK
 }
 

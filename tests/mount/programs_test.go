@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +26,9 @@ var programs = map[string]harness.Program{
 	"reclose":     reclose,
 	"fcntl":       fcntl,
 	"torn":        torn,
+	"truncate":    truncate,
+	"fsync":       fsync,
+	"async":       async,
 }
 
 func must(err error) {
@@ -155,14 +159,17 @@ func reclose(args []string) int {
 	return 0
 }
 
-// fcntl PATH KIND START LEN [hold] locks a range without waiting, KIND being r, w, or with a leading o an OFD lock; the
-// exit code is the errno. With hold it then prints "held" and waits to be killed.
+// fcntl PATH KIND START LEN [hold] locks a range, KIND being r or w without waiting, R or W with, and with a leading o an
+// OFD lock; the exit code is the errno. With hold it then prints "held" and waits to be killed.
 func fcntl(args []string) int {
 	fd, err := open(args[0], unix.O_RDWR)
 	must(err)
 	kind, cmd := args[1], unix.F_SETLK
 	if kind[0] == 'o' {
 		kind, cmd = kind[1:], unix.F_OFD_SETLK
+	}
+	if kind == "R" || kind == "W" {
+		kind, cmd = strings.ToLower(kind), cmd+1 // F_SETLKW, F_OFD_SETLKW
 	}
 	start, err := strconv.ParseInt(args[2], 0, 64)
 	must(err)
@@ -219,4 +226,55 @@ func torn(args []string) int {
 			}
 		}
 	}
+}
+
+// truncate PATH ERRNO shortens a file by its path and wants that errno.
+func truncate(args []string) int {
+	err := unix.Truncate(args[0], 0)
+	if want, _ := strconv.Atoi(args[1]); err != unix.Errno(want) {
+		fmt.Println("truncate:", err)
+		return 1
+	}
+	return 0
+}
+
+// fsync PATH GO writes under EX, makes the file GO, waits until that is gone, and syncs; the exit code is the errno.
+func fsync(args []string) int {
+	fd, err := open(args[0], unix.O_RDWR)
+	must(err)
+	_, err = unix.Write(fd, []byte("mine"))
+	must(err)
+	must(os.WriteFile(args[1], nil, 0o666))
+	for {
+		if _, err := os.Stat(args[1]); err != nil {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	var errno unix.Errno
+	if errors.As(unix.Fsync(fd), &errno) {
+		return int(errno)
+	}
+	return 0
+}
+
+// async PATH opens an alias with async, reads (which must be EAGAIN), polls until it is granted, and writes.
+func async(args []string) int {
+	fd, err := open(args[0], unix.O_RDWR)
+	must(err)
+	if _, err := unix.Pread(fd, make([]byte, 10), 0); err != unix.EAGAIN {
+		fmt.Println("read before the grant:", err)
+		return 1
+	}
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN | unix.POLLOUT}}
+	if n, err := unix.Poll(fds, 0); n != 0 || err != nil {
+		fmt.Printf("poll before the grant: %v, revents %#x\n", err, fds[0].Revents)
+		return 1
+	}
+	must(retry(func() error { _, err := unix.Poll(fds, -1); return err }))
+	fmt.Printf("granted, revents %#x\n", fds[0].Revents)
+	_, err = unix.Write(fd, []byte("new"))
+	must(err)
+	must(unix.Close(fd))
+	return 0
 }
