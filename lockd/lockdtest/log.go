@@ -233,6 +233,18 @@ func (m *Member) SetDeaf(deaf bool) {
 	token(m.wake)
 }
 
+// Restore throws away what was held back and gives the host a snapshot of the newest state in its place.
+func (m *Member) Restore() {
+	m.log.mu.Lock()
+	m.mu.Lock()
+	m.outbox = nil
+	m.deaf = false
+	v, h := m.log.state.View(), m.host
+	m.mu.Unlock()
+	m.log.mu.Unlock()
+	h.Restored(v)
+}
+
 // SetDelay delays what comes from the log.
 func (m *Member) SetDelay(d time.Duration) {
 	m.mu.Lock()

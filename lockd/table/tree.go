@@ -15,7 +15,7 @@ func (t *Table) Pin(ino uint64) bool {
 	if r == nil {
 		return true // gone: the state will say so
 	}
-	if t.inUse(r) {
+	if t.inUse(r) || t.awaited(r) {
 		t.touch(r)
 		t.run()
 		return false
@@ -46,6 +46,17 @@ func (t *Table) inUse(r *resource) bool {
 	}
 	for c := r.child; c != nil; c = c.sibNext {
 		if t.inUse(c) {
+			return true
+		}
+	}
+	return false
+}
+
+// awaited reports whether a request for r or something below still waits for
+// its intent above r.
+func (t *Table) awaited(r *resource) bool {
+	for l := t.waitFirst; l != nil; l = l.next {
+		if l.res == r || l.res.below(r) {
 			return true
 		}
 	}
