@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -43,6 +44,29 @@ func Main(m *testing.M, programs map[string]Program) {
 	os.Exit(m.Run())
 }
 
+// MainBuilt is Main for tests of the lockfs program itself: unless LOCKFS_TEST_BINARY names one, it is built first.
+func MainBuilt(m *testing.M, programs map[string]Program) {
+	if len(os.Args) > 2 && os.Args[1] == "client" || os.Getenv(binaryEnv) != "" {
+		Main(m, programs)
+	}
+	dir, err := os.MkdirTemp("", "lockfs-built")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := func() int {
+		defer os.RemoveAll(dir)
+		binary := filepath.Join(dir, "lockfs")
+		if out, err := exec.Command("go", "build", "-o", binary, "github.com/lockfs/lockfs/cmd/lockfs").CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+			return 1
+		}
+		os.Setenv(binaryEnv, binary)
+		return m.Run()
+	}()
+	os.Exit(code)
+}
+
 // Daemon is a running daemon and its mounts.
 type Daemon struct {
 	Dir  string // of everything
@@ -50,11 +74,13 @@ type Daemon struct {
 	Posix,
 	Dlmfs string
 
-	t    testing.TB
-	cmd  *exec.Cmd
-	log  *logBuffer
-	done chan struct{}
-	once sync.Once
+	t      testing.TB
+	o      Options
+	mounts []string // VIEW:DIR
+	cmd    *exec.Cmd
+	log    *logBuffer
+	done   chan struct{} // closed when the process is gone
+	once   sync.Once
 }
 
 // startTime, commandTime and stopTime bound what a test waits for.
@@ -64,9 +90,24 @@ const (
 	stopTime    = 15 * time.Second
 )
 
+// Options are what a daemon is started with.
+type Options struct {
+	Views []string // one mount each: lock, posix, dlmfs
+	Data  string   // data directory of the program (MainBuilt); default: one of the test's own
+	Args  []string // more flags of the program
+}
+
 // Start starts a daemon with one mount for each view named ("lock", "posix", "dlmfs"), and stops it at the end of the
 // test. It skips the test where FUSE cannot be used.
 func Start(t testing.TB, views ...string) *Daemon {
+	t.Helper()
+	d := Prepare(t, Options{Views: views})
+	d.Start()
+	return d
+}
+
+// Prepare makes the directories of a daemon that is not started yet.
+func Prepare(t testing.TB, o Options) *Daemon {
 	t.Helper()
 	if _, err := os.Stat("/dev/fuse"); err != nil || os.Geteuid() != 0 {
 		t.Skip("needs /dev/fuse and root")
@@ -78,9 +119,11 @@ func Start(t testing.TB, views ...string) *Daemon {
 	if err := os.Chmod(dir, 0o755); err != nil { // other users go through it
 		t.Fatal(err)
 	}
-	d := &Daemon{Dir: dir, t: t, log: &logBuffer{}, done: make(chan struct{})}
-	var mounts []string
-	for _, view := range views {
+	if o.Data == "" {
+		o.Data = filepath.Join(dir, "data")
+	}
+	d := &Daemon{Dir: dir, t: t, o: o, log: &logBuffer{}}
+	for _, view := range o.Views {
 		point := filepath.Join(dir, view)
 		if err := os.Mkdir(point, 0o755); err != nil {
 			t.Fatal(err)
@@ -95,25 +138,53 @@ func Start(t testing.TB, views ...string) *Daemon {
 		default:
 			t.Fatalf("no view %q", view)
 		}
-		mounts = append(mounts, view+":"+point)
+		d.mounts = append(d.mounts, view+":"+point)
 	}
 	t.Cleanup(d.stop)
-	d.start(mounts)
 	return d
 }
 
-func (d *Daemon) start(mounts []string) {
+// Start starts the daemon, again if it has ended, and waits until it is ready. More flags can be given for this time.
+func (d *Daemon) Start(args ...string) {
+	d.t.Helper()
+	ready := d.launch(args)
+	select {
+	case <-ready:
+	case <-d.done:
+		d.t.Fatalf("the daemon ended before it was ready:\n%s", d.log)
+	case <-time.After(startTime):
+		d.t.Fatalf("the daemon is not ready after %v:\n%s", startTime, d.log)
+	}
+}
+
+// Refuses starts the daemon, which must end by itself before it is ready, and returns its exit code and what it said.
+func (d *Daemon) Refuses(args ...string) Result {
+	d.t.Helper()
+	before := len(d.Log())
+	ready := d.launch(args)
+	select {
+	case <-ready:
+		d.t.Fatalf("the daemon is ready, should refuse to start:\n%s", d.log)
+	case <-d.done:
+	case <-time.After(startTime):
+		d.t.Fatalf("the daemon neither starts nor ends within %v:\n%s", startTime, d.log)
+	}
+	return Result{Out: d.Log()[before:], Code: d.cmd.ProcessState.ExitCode()}
+}
+
+// launch starts the process. The channel gets a token when it is ready.
+func (d *Daemon) launch(args []string) (ready <-chan struct{}) {
 	d.t.Helper()
 	if binary := os.Getenv(binaryEnv); binary != "" {
-		args := []string{"mount", "--data-dir", filepath.Join(d.Dir, "data"), "--bind", "127.0.0.1:0", "--gossip", "127.0.0.1:0"}
-		d.cmd = exec.Command(binary, append(args, mounts...)...)
+		all := slices.Concat([]string{"mount", "--data-dir", d.o.Data, "--bind", "127.0.0.1:0"}, d.o.Args, args, d.mounts)
+		d.cmd = exec.Command(binary, all...)
 	} else {
 		self, err := os.Executable()
 		if err != nil {
 			d.t.Fatal(err)
 		}
 		d.cmd = exec.Command(self)
-		d.cmd.Env = append(os.Environ(), daemonEnv+"="+strings.Join(mounts, ","))
+		d.cmd.Env = append(os.Environ(), daemonEnv+"="+strings.Join(d.mounts, ","))
 	}
 	d.cmd.Stderr = d.log
 	out, err := d.cmd.StdoutPipe()
@@ -123,26 +194,21 @@ func (d *Daemon) start(mounts []string) {
 	if err := d.cmd.Start(); err != nil {
 		d.t.Fatal(err)
 	}
-	ready := make(chan struct{}, 1)
+	said, done, cmd := make(chan struct{}, 1), make(chan struct{}), d.cmd
+	d.done = done
 	go func() {
-		defer close(d.done)
+		defer close(done)
 		lines := bufio.NewScanner(io.TeeReader(out, d.log))
 		for lines.Scan() {
 			if strings.HasPrefix(lines.Text(), "ready") {
-				ready <- struct{}{}
+				said <- struct{}{}
 				break
 			}
 		}
 		io.Copy(d.log, out)
-		d.cmd.Wait()
+		cmd.Wait()
 	}()
-	select {
-	case <-ready:
-	case <-d.done:
-		d.t.Fatalf("the daemon ended before it was ready:\n%s", d.log)
-	case <-time.After(startTime):
-		d.t.Fatalf("the daemon is not ready after %v:\n%s", startTime, d.log)
-	}
+	return said
 }
 
 // PID is the daemon's.
@@ -155,6 +221,20 @@ func (d *Daemon) Log() string { return d.log.String() }
 func (d *Daemon) Kill() {
 	d.cmd.Process.Kill()
 	<-d.done
+}
+
+// Signal sends the daemon a signal.
+func (d *Daemon) Signal(sig syscall.Signal) { d.cmd.Process.Signal(sig) }
+
+// Ended waits until the daemon has ended, which must be within the limit, and returns its exit code, -1 for a signal.
+func (d *Daemon) Ended(limit time.Duration) int {
+	d.t.Helper()
+	select {
+	case <-d.done:
+	case <-time.After(limit):
+		d.hung(fmt.Sprintf("the daemon, %v after it was told to end", limit))
+	}
+	return d.cmd.ProcessState.ExitCode()
 }
 
 // stop ends the daemon and takes the mounts away, whatever hangs there.
@@ -176,7 +256,8 @@ func (d *Daemon) stop() {
 		}
 		for _, point := range []string{d.Lock, d.Posix, d.Dlmfs} {
 			if point != "" {
-				unix.Unmount(point, unix.MNT_DETACH)
+				for unix.Unmount(point, unix.MNT_DETACH) == nil { // a dead mount may be below
+				}
 			}
 		}
 		if d.t.Failed() {
