@@ -55,7 +55,7 @@ func filled(t testing.TB, clean bool) (dir string, c Config) {
 	return dir, c
 }
 
-func copyDir(t testing.TB, from, to string) {
+func copyDir(t fataler, from, to string) {
 	t.Helper()
 	if out, err := exec.Command("cp", "-a", from, to).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -140,7 +140,14 @@ func cut(n int) func([]byte) []byte { return func(b []byte) []byte { return b[:l
 // lastByte is where the data of a segment ends.
 func lastByte(b []byte) int { return len(bytes.TrimRight(b, "\x00")) - 1 }
 
-func must(t testing.TB, err error) {
+// fataler is a testing.TB or a *rapid.T.
+type fataler interface {
+	Helper()
+	Fatal(...any)
+	Fatalf(string, ...any)
+}
+
+func must(t fataler, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

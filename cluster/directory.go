@@ -34,8 +34,8 @@ func lockDir(dir string) (*dirLock, error) {
 	if !errors.Is(err, unix.EWOULDBLOCK) {
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	return nil, fmt.Errorf("another lockfs daemon is using it%s; use its mount, or stop it first, "+
-		"or give this one a directory of its own with --data-dir (and --bind)", holder(h))
+	return nil, &refusal{ErrInUse, fmt.Sprintf("another lockfs daemon is using it%s; use its mount, or stop it first, "+
+		"or give this one a directory of its own with --data-dir (and --bind)", holder(h))}
 }
 
 // holder says which process wrote its pid to the lock file.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
@@ -137,27 +138,87 @@ func (l *logFile) Sync() error {
 // filer makes and opens segments for raft-wal, which (v0.4.0) names its own codec in every new segment, whatever codec
 // it was given, and so would refuse them when it is opened the next time; logMeta and filer put the right one in. It also seals a segment of which it cuts off the end without writing the index
 // that it needs to read the segment when it is opened the next time; such a one is read through as a tail is.
-type filer struct{ *segment.Filer }
+type filer struct {
+	*segment.Filer
+	rotation *rotation
+}
 
 var _ types.SegmentFiler = filer{}
 
 func (f filer) Create(info types.SegmentInfo) (types.SegmentWriter, error) {
 	info.Codec = codecID
-	return f.Filer.Create(info)
+	w, err := f.Filer.Create(info)
+	return tail{w, f.rotation}, err
+}
+
+func (f filer) RecoverTail(info types.SegmentInfo) (types.SegmentWriter, error) {
+	w, err := f.Filer.RecoverTail(info)
+	return tail{w, f.rotation}, err
 }
 
 func (f filer) Open(info types.SegmentInfo) (types.SegmentReader, error) {
 	if info.IndexStart == 0 {
-		return f.RecoverTail(info)
+		return f.Filer.RecoverTail(info)
 	}
 	return f.Filer.Open(info)
 }
 
+// tail is the segment that is appended to. raft-wal asks Sealed after an append and, if so, starts the next segment in
+// another goroutine.
+type tail struct {
+	types.SegmentWriter
+	rotation *rotation
+}
+
+func (t tail) Sealed() (bool, uint64, error) {
+	sealed, index, err := t.SegmentWriter.Sealed()
+	if sealed {
+		t.rotation.begin()
+	}
+	return sealed, index, err
+}
+
+// rotation is the start of the next segment. raft-wal (v0.4.0) does not keep DeleteRange from coming between it and the
+// append that it follows on, and would then take a new segment for the full one; so the journal waits.
+type rotation struct {
+	mu   sync.Mutex
+	wait chan struct{} // nil: none
+}
+
+func (r *rotation) begin() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.wait == nil {
+		r.wait = make(chan struct{})
+	}
+}
+
+// end is called when raft-wal has its lock for the rotation.
+func (r *rotation) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.wait != nil {
+		close(r.wait)
+		r.wait = nil
+	}
+}
+
+// await returns when no rotation waits for raft-wal's lock.
+func (r *rotation) await() {
+	r.mu.Lock()
+	wait := r.wait
+	r.mu.Unlock()
+	if wait != nil {
+		<-wait
+	}
+}
+
 // logMeta is raft-wal's list of segments, kept in lockfs.db.
 type logMeta struct {
-	store *store
-	files *files
-	known []uint64 // ids of the segments that have a file
+	store    *store
+	files    *files
+	known    []uint64 // ids of the segments that have a file
+	rotation rotation
 }
 
 var _ types.MetaStore = (*logMeta)(nil)
@@ -173,6 +234,7 @@ func (m *logMeta) Load(string) (types.PersistentState, error) {
 
 // CommitState stores the list, after a new segment's file was made.
 func (m *logMeta) CommitState(list types.PersistentState) error {
+	m.rotation.end()
 	var known []uint64
 	list.Segments = slices.Clone(list.Segments)
 	for i, s := range list.Segments {

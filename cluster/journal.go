@@ -13,6 +13,7 @@ import (
 	wal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
+	"golang.org/x/sys/unix"
 )
 
 // journal is the replicated log on this host's disk: raft-wal, with what it lacks when the disk is full or fails.
@@ -29,7 +30,7 @@ type journal struct {
 	grew  func(uint64, int64) // told of entries and their bytes; may be nil
 
 	mu     sync.RWMutex // held for writing by all that changes wal
-	wal    *wal.WAL     // nil while it is closed
+	wal    *wal.WAL     // nil while it cannot be opened
 	broken error        // why the next append must open it again
 	last   uint64       // the last entry whose append succeeded
 }
@@ -40,26 +41,29 @@ var _ raft.MonotonicLogStore = (*journal)(nil)
 // openJournal opens a log that was verified.
 func openJournal(meta *logMeta, size int64, log hclog.Logger) (*journal, error) {
 	j := &journal{dir: meta.files.dir, size: size, meta: meta, log: log}
-	if err := j.open(); err != nil {
-		return nil, err
+	j.broken = j.open()
+	if j.wal == nil {
+		return nil, j.broken
 	}
 	var err error
 	j.last, err = j.wal.LastIndex()
 	return j, err
 }
 
-// open puts the files in order and opens them.
+// open puts the files in order and opens them. When there is no room for the next segment it opens them all the same, for
+// reading and for dropping entries, and returns that error.
 func (j *journal) open() error {
-	if err := j.mend(); err != nil {
-		return err
+	undone := j.mend()
+	if undone != nil && !errors.Is(undone, unix.ENOSPC) {
+		return undone
 	}
 	w, err := wal.Open(j.dir, wal.WithCodec(entryCodec{}), wal.WithSegmentSize(int(j.size)), wal.WithMetaStore(j.meta),
-		wal.WithSegmentFiler(filer{segment.NewFiler(j.dir, j.meta.files)}), wal.WithLogger(j.log))
+		wal.WithSegmentFiler(filer{segment.NewFiler(j.dir, j.meta.files), &j.meta.rotation}), wal.WithLogger(j.log))
 	if err != nil {
 		return fmt.Errorf("open the log: %w", err)
 	}
 	j.wal = w
-	return nil
+	return undone
 }
 
 // mend does what a crash or a failed append left undone in the last segment: a torn batch is overwritten with zeros,
@@ -120,9 +124,8 @@ func (j *journal) StoreLogs(logs []*raft.Log) error {
 	err := j.append(logs)
 	if err != nil {
 		// Once more, for what only needed a new segment or the reserve.
-		if j.broken = err; j.reopen() == nil {
-			err = j.append(logs)
-		}
+		j.broken = err
+		err = j.append(logs)
 	}
 	if err != nil {
 		j.broken = err
@@ -160,6 +163,7 @@ func (j *journal) reopen() error {
 			return err
 		}
 		j.wal = nil
+		j.meta.rotation.end() // it did not come to that
 	}
 	if err := j.open(); err != nil {
 		return err
@@ -170,13 +174,24 @@ func (j *journal) reopen() error {
 			j.dir, last+1, j.last))
 	}
 	if err == nil && last > j.last {
-		err = j.wal.DeleteRange(j.last+1, last)
+		err = j.drop(j.last+1, last)
 	}
 	if err != nil {
 		return err
 	}
 	j.broken = nil
 	return nil
+}
+
+// drop drops entries at the start or the end.
+func (j *journal) drop(first, last uint64) error {
+	j.meta.rotation.await()
+	if err := j.wal.DeleteRange(first, last); err != nil {
+		return err
+	}
+	end, err := j.wal.LastIndex()
+	j.last = min(j.last, end)
+	return err
 }
 
 func (j *journal) StoreLog(l *raft.Log) error { return j.StoreLogs([]*raft.Log{l}) }
@@ -213,22 +228,21 @@ func (j *journal) GetLog(index uint64, l *raft.Log) error {
 	return nil
 }
 
-// DeleteRange drops entries at the start, after a snapshot, or at the end.
+// DeleteRange drops entries at the start, after a snapshot, or at the end. The former makes room on a full disk, so it works
+// even while appends do not.
 func (j *journal) DeleteRange(first, last uint64) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.broken != nil {
+	if j.wal == nil || j.broken != nil && last >= j.last {
 		if err := j.reopen(); err != nil {
 			return err
 		}
 	}
-	if err := j.wal.DeleteRange(first, last); err != nil {
+	if err := j.drop(first, last); err != nil {
 		j.broken = err
 		return err
 	}
-	var err error
-	j.last, err = j.wal.LastIndex()
-	return err
+	return nil
 }
 
 // Close waits for an append under way and closes the log.

@@ -24,7 +24,7 @@ func testSegment(t testing.TB, limit uint32, batches ...[]int) ([]byte, types.Se
 	if err := f.prepare(info); err != nil {
 		t.Fatal(err)
 	}
-	w, err := filer{segment.NewFiler(dir, f)}.Create(info)
+	w, err := filer{segment.NewFiler(dir, f), new(rotation)}.Create(info)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,8 +26,8 @@ func listen(bind, advertise string) (*stream, error) {
 	l, err := net.Listen("tcp", bind)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("listen on %s: another program has this port, perhaps another lockfs daemon; "+
-			"use that one's mount, or name another port with --bind ADDR:PORT (port 0: any that is free)", bind)
+		return nil, &refusal{ErrInUse, fmt.Sprintf("listen on %s: another program has this port, perhaps another lockfs daemon; "+
+			"use that one's mount, or name another port with --bind ADDR:PORT (port 0: any that is free)", bind)}
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return nil, fmt.Errorf("listen on %s: this machine has no such address; name one of its own with --bind ADDR:PORT", bind)
 	case errors.Is(err, syscall.EACCES):

@@ -134,6 +134,17 @@ func (c *contents) readLog(dir string) error {
 	if len(c.list.Segments) == 0 && c.identity.Founded {
 		return fmt.Errorf("%s lists no segments of the log", storeName)
 	}
+	if err := c.readSegments(dir); err != nil {
+		return err
+	}
+	if err := c.unlisted(dir); err != nil {
+		return err
+	}
+	return c.whole()
+}
+
+// readSegments verifies every listed segment, and that each continues the one before.
+func (c *contents) readSegments(dir string) error {
 	for i, info := range c.list.Segments {
 		path := filepath.Join(dir, segment.FileName(info))
 		if i > 0 && info.BaseIndex != c.last+1 {
@@ -143,10 +154,7 @@ func (c *contents) readLog(dir string) error {
 			return fmt.Errorf("%s is damaged: %w", path, err)
 		}
 	}
-	if err := c.unlisted(dir); err != nil {
-		return err
-	}
-	return c.whole()
+	return nil
 }
 
 // readSegment verifies one segment, the last of all with tail.
