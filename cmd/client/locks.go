@@ -95,6 +95,9 @@ func (m Mount) walk(list, path string, below bool) ([]Lock, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // let go meanwhile
 		}
+		if errors.Is(err, fs.ErrPermission) && name != top {
+			return fs.SkipDir // not this reader's affair
+		}
 		if err != nil {
 			return err
 		}

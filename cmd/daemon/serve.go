@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"runtime/metrics"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -110,7 +111,7 @@ func (d *daemon) start(ctx context.Context) (err error) {
 		Dir: o.DataDir, Name: o.Name, Bind: o.Bind, SessionTTL: o.SessionTTL, OpTimeout: o.OpTimeout, Logger: d.log,
 	})
 	if err != nil {
-		return err
+		return openError(err)
 	}
 	gone, why := d.node.FormerGone()
 	d.log.Debug("former run of this host", "ends now", gone, "why", why)
@@ -138,6 +139,27 @@ func (d *daemon) start(ctx context.Context) (err error) {
 		}
 	}
 	return nil
+}
+
+// openError gives the exit code of what kept the data directory from being opened. Its words are the cluster's own.
+func openError(err error) error {
+	e := &exit.Error{Op: "mount", What: strings.TrimPrefix(err.Error(), "lockfs: "), Code: exit.NoInput}
+	switch {
+	case errors.Is(err, cluster.ErrInUse):
+		e.Code = exit.Unavailable
+	case errors.Is(err, cluster.ErrDamaged):
+		e.Code = exit.Lost
+	}
+	return e
+}
+
+// mountError likewise for a mount point.
+func mountError(dir string, err error) error {
+	e := &exit.Error{Op: "mount", Path: dir, What: strings.TrimPrefix(err.Error(), "mount "+dir+": "), Code: exit.OS}
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		e.Code = exit.NoInput
+	}
+	return e
 }
 
 // deadlockWait gives lockd its word for never.
@@ -169,7 +191,7 @@ func (d *daemon) mount(shared *fs.Shared, m MountPoint) error {
 		Mounted:    d.remember,
 	})
 	if err != nil {
-		return &exit.Error{Op: "mount", Path: m.Dir, What: err.Error(), Code: exit.OS, Err: err}
+		return mountError(m.Dir, err)
 	}
 	d.mounts = append(d.mounts, mounted)
 	return nil
