@@ -99,8 +99,7 @@ func (h *Host) applied(c *state.Change, rest []state.Change, v *state.View) {
 		h.recallAnswered(c)
 	case state.Recall:
 		if c.Session == h.lease.session {
-			h.brisk = h.cfg.Now() + int64(briskFor)
-			h.prodded = true
+			h.hurry()
 		}
 	}
 	h.table.Applied(*c)
@@ -163,17 +162,25 @@ func (h *Host) noticeOf(c *state.Change, rest []state.Change, v *state.View) {
 
 // valueNotice tells of a new or invalid value, also the locks of the resource here but the one that committed it.
 func (h *Host) valueNotice(c *state.Change, rest []state.Change, v *state.View) {
-	kind := NoticeValue
-	if c.Kind == state.Invalidated {
-		kind = NoticeInvalid
+	var listening []*Lock
+	for t := range h.table.Locks(c.Ino) {
+		if l := t.User.(*Lock); l.Listener != nil {
+			listening = append(listening, l)
+		}
+	}
+	if listening == nil && !h.subscribed.Load() {
+		return
 	}
 	n := Notice{
-		Kind: kind, Time: h.wall(), Ino: c.Ino, Index: c.Index, Generation: c.Generation,
+		Kind: NoticeValue, Time: h.wall(), Ino: c.Ino, Index: c.Index, Generation: c.Generation,
 		Path: v.Path(c.Ino), By: h.partyOf(c.Session, v),
 	}
+	if c.Kind == state.Invalidated {
+		n.Kind = NoticeInvalid
+	}
 	author := h.author(c, rest)
-	for t := range h.table.Locks(c.Ino) {
-		if l := t.User.(*Lock); l != author {
+	for _, l := range listening {
+		if l != author {
 			h.tellListener(l, n)
 		}
 	}

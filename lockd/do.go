@@ -3,6 +3,8 @@ package lockd
 import (
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/lockfs/lockfs/lockd/state"
 	"github.com/lockfs/lockfs/lockd/state/statepb"
 )
@@ -27,6 +29,11 @@ type patience struct {
 func (h *Host) do(c *Call, p *pending, wait patience) (Result, error) {
 	if grows(p.cmd) && h.cfg.Log.Room() != nil {
 		return Result{}, ErrNoSpace
+	}
+	p.size = proto.Size(p.cmd)
+	defer h.pendingBytes.Add(-int64(p.size))
+	if h.pendingBytes.Add(int64(p.size)) > int64(h.cfg.Limits.Pending) {
+		return Result{}, ErrNoQuorum
 	}
 	done, err := h.submit(p)
 	if err != nil {

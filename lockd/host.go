@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/lockfs/lockfs/lockd/state"
 	"github.com/lockfs/lockfs/lockd/state/statepb"
@@ -30,6 +31,8 @@ type Host struct {
 	subscribed atomic.Bool     // there are subscriptions
 	leaseEnd   atomic.Int64    // until when this host may act on what it knows; 0: no session
 	sessionID  atomic.Uint64   // the present session, 0: none
+
+	pendingBytes atomic.Int64 // of commands that somebody waits for
 
 	stopped chan struct{}  // closed by Close
 	work    sync.WaitGroup // all goroutines of this host
@@ -63,6 +66,7 @@ type Host struct {
 	deadlocks  uint64 // verdicts
 	losses     uint64 // sessions lost
 	lossReason string
+	young      youngList
 }
 
 // phase is how far a Host has come.
@@ -116,6 +120,9 @@ func (c Config) withDefaults() Config {
 	if c.Limits.Notices <= 0 {
 		c.Limits.Notices = 1024
 	}
+	if c.Limits.Pending <= 0 {
+		c.Limits.Pending = 128 << 20
+	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -154,8 +161,8 @@ func (h *Host) Session() uint64 { return h.sessionID.Load() }
 // Start ends sessions that a former daemon of this host left behind, if nobody can still work under them, opens a session and
 // waits until that is applied. Entries applied before, by Applied and Restored, only change the view.
 func (h *Host) Start(ctx context.Context) error {
-	if h.cfg.Name == "" || h.cfg.Log == nil {
-		return errors.New("lockd: a host needs a name and a log")
+	if h.cfg.Name == "" || !utf8.ValidString(h.cfg.Name) || h.cfg.Log == nil {
+		return errors.New("lockd: a host needs a name, in UTF-8, and a log")
 	}
 	h.mu.Lock()
 	if h.phase != fresh {

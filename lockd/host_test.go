@@ -211,12 +211,13 @@ type processes struct {
 	of     map[uint32]uint32   // thread → process; a thread that is not listed is its own process
 	heirs  map[uint32][]uint32 // process → processes that inherited its descriptors
 	busy   map[uint32]bool     // processes with a thread that waits for nothing
+	gone   map[uint32]bool     // threads that ended
 	looks  int
 	during func() // called in the midst of a look-up
 }
 
 func newProcesses() *processes {
-	return &processes{of: map[uint32]uint32{}, heirs: map[uint32][]uint32{}, busy: map[uint32]bool{}}
+	return &processes{of: map[uint32]uint32{}, heirs: map[uint32][]uint32{}, busy: map[uint32]bool{}, gone: map[uint32]bool{}}
 }
 
 func (p *processes) process(tid uint32) uint32 {
@@ -235,7 +236,15 @@ func (p *processes) set(f func(p *processes)) {
 func (p *processes) Look(tid uint32) (process.Info, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.gone[tid] {
+		return process.Info{}, process.ErrGone
+	}
 	return process.Info{PID: tid, Tgid: p.process(tid), Comm: "comm" + string(rune('A'+tid%26)), Cmdline: "cmd line"}, nil
+}
+
+func (p *processes) Tgid(tid uint32) uint32 {
+	info, _ := p.Look(tid)
+	return info.Tgid
 }
 
 func (p *processes) Comm(tid uint32) string {
@@ -262,6 +271,9 @@ type owner struct {
 func (o owner) Has(d process.Descriptor) bool {
 	o.p.mu.Lock()
 	defer o.p.mu.Unlock()
+	if o.p.gone[d.Opener] {
+		return false
+	}
 	me, opener := o.p.process(o.tid), o.p.process(d.Opener)
 	return me == opener || slices.Contains(o.p.heirs[opener], me)
 }

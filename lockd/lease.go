@@ -98,7 +98,15 @@ func (h *Host) tick() {
 			h.openSession()
 		}
 		period := h.period(now)
+		grown := h.young.grown(now)
+		var pids []uint32
+		for _, l := range grown {
+			pids = append(pids, l.t.PID)
+		}
 		h.unlock()
+		if len(grown) > 0 {
+			h.identify(grown, pids)
+		}
 		if session != 0 {
 			h.cfg.Log.Renew(session, now)
 		}
@@ -106,12 +114,23 @@ func (h *Host) tick() {
 	}
 }
 
-// period returns when to tick next.
+// period returns when to tick next: at the latest when the lease comes to its middle or end.
 func (h *Host) period(now int64) time.Duration {
-	if h.lease.session == 0 || h.table.Waiting() > 0 || now < h.brisk {
-		return min(briskTick, h.cfg.SessionTTL/renewals)
+	period := min(maxTick, h.cfg.SessionTTL/renewals)
+	if h.lease.session == 0 || now < h.brisk || h.young.first != nil {
+		period = min(period, briskTick)
 	}
-	return min(maxTick, h.cfg.SessionTTL/renewals)
+	if h.lease.session != 0 {
+		period = min(period, time.Duration(h.lease.edge-now))
+	}
+	return max(period, time.Millisecond)
+}
+
+// hurry makes the ticker tick often for a while.
+func (h *Host) hurry() {
+	now := h.cfg.Now()
+	h.prodded = h.prodded || now >= h.brisk
+	h.brisk = now + int64(briskFor)
 }
 
 // advance lets the table know the time; a lease that is over ends the session.

@@ -103,8 +103,11 @@ func (h *Host) timeBase() time.Time { return h.wall().Add(-time.Duration(h.cfg.N
 func (h *Host) lockInfo(t *table.Lock, base time.Time) LockInfo {
 	l := t.User.(*Lock)
 	info := LockInfo{
-		User: l.User, Ino: t.Ino, Host: h.cfg.Name, Here: true, Mode: t.Mode, Wanted: t.Wanted, Convert: t.Converts(), Flags: t.Flags,
+		User: l.User, Tgid: l.tgid, Ino: t.Ino, Host: h.cfg.Name, Here: true, Mode: t.Mode, Wanted: t.Wanted, Convert: t.Converts(), Flags: t.Flags,
 		PID: t.PID, UID: t.UID, Since: base.Add(time.Duration(t.Since)), Token: t.Token,
+	}
+	if l.ttl != nil {
+		info.TTL = max(l.ttl.end.Sub(h.wall()), 1)
 	}
 	if !t.Waits() {
 		return info
@@ -156,6 +159,9 @@ func (h *Host) lookUp(infos []LockInfo) {
 	for i := range infos {
 		info := &infos[i]
 		p := look(info.PID)
+		if p.Tgid == 0 {
+			p = look(info.Tgid) // the thread has ended
+		}
 		info.Tgid, info.Comm, info.Cmdline = p.Tgid, p.Comm, p.Cmdline
 		for j := range info.BlockedBy {
 			info.BlockedBy[j].Comm = look(info.BlockedBy[j].PID).Comm

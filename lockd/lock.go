@@ -23,7 +23,10 @@ type waiter struct {
 }
 
 // ttl takes a lock away when its time to live is over.
-type ttl struct{ timer *time.Timer }
+type ttl struct {
+	timer *time.Timer
+	end   time.Time
+}
 
 // Lock asks for a lock and waits until it is granted. It returns
 //
@@ -42,13 +45,7 @@ func (h *Host) Lock(c *Call, l *Lock, r Request) error {
 		return err
 	}
 	now := h.onTime()
-	l.t.Ino, l.t.PID, l.t.UID = r.Ino, 0, 0
-	if c != nil {
-		l.t.PID, l.t.UID = c.PID, c.UID
-	}
-	if l.t.User == nil {
-		l.t.User = l
-	}
+	l.asked(c, r.Ino)
 	if h.table.Try(&l.t, r.Mode, r.Flags) {
 		l.t.Since = now
 		h.granted(l, r.TTL, false)
@@ -67,10 +64,7 @@ func (h *Host) Enqueue(c *Call, l *Lock, r Request) error {
 		return err
 	}
 	now := h.onTime()
-	l.t.Ino, l.t.User = r.Ino, l
-	if c != nil {
-		l.t.PID, l.t.UID = c.PID, c.UID
-	}
+	l.asked(c, r.Ino)
 	if h.table.Try(&l.t, r.Mode, r.Flags) {
 		l.t.Since = now
 		h.granted(l, r.TTL, false)
@@ -156,6 +150,17 @@ func (h *Host) LeaseLeft() time.Duration {
 	return max(0, time.Duration(h.leaseEnd.Load()-h.cfg.Now()))
 }
 
+// asked notes who asks for a lock, and of what.
+func (l *Lock) asked(c *Call, ino uint64) {
+	l.t.Ino, l.t.PID, l.t.UID, l.tgid = ino, 0, 0, 0
+	if c != nil {
+		l.t.PID, l.t.UID = c.PID, c.UID
+	}
+	if l.t.User == nil {
+		l.t.User = l
+	}
+}
+
 // admit refuses new requests.
 func (h *Host) admit(l *Lock, r *Request) error {
 	switch {
@@ -202,6 +207,9 @@ func (h *Host) ask(c *Call, l *Lock, r Request, async bool) error {
 	}
 	h.order++
 	w.order = h.order
+	if r.Flags&(queue.NoQueue|queue.Try) != 0 {
+		h.hurry() // the table ends it by the clock
+	}
 	if c != nil && !async {
 		w.tid = c.PID
 		h.beginWait(w.tid)
@@ -300,6 +308,9 @@ func (h *Host) granted(l *Lock, expires time.Duration, convert bool) {
 	l.mode.Store(uint32(l.t.Mode))
 	l.token.Store(l.t.Token)
 	l.told = nil
+	if l.tgid == 0 && l.t.PID != 0 {
+		h.young.add(l)
+	}
 	if expires > 0 {
 		h.expireAfter(l, expires)
 	}
@@ -315,7 +326,7 @@ func (h *Host) granted(l *Lock, expires time.Duration, convert bool) {
 // expireAfter arms the time to live.
 func (h *Host) expireAfter(l *Lock, d time.Duration) {
 	l.disarm()
-	t := &ttl{}
+	t := &ttl{end: h.wall().Add(d)}
 	l.ttl = t
 	t.timer = time.AfterFunc(d, func() {
 		h.mu.Lock()
@@ -358,6 +369,7 @@ func (h *Host) lose(l *Lock, n Notice, why string) {
 // forget makes a lock have nothing.
 func (h *Host) forget(l *Lock) {
 	l.disarm()
+	h.young.drop(l)
 	l.told = nil
 	l.mode.Store(0)
 	l.token.Store(0)

@@ -3,6 +3,7 @@ package lockd_test
 import (
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -535,4 +536,40 @@ func TestWarmPathAllocatesNothing(t *testing.T) {
 	if n != 0 {
 		t.Errorf("%v allocations", n)
 	}
+}
+
+// TestThreadEnds: the thread that asked is gone, its process still is the owner.
+func TestThreadEnds(t *testing.T) {
+	bubble(t, func(r *rig) {
+		ino := r.make("/a")
+		r.procs.set(func(p *processes) { p.of[5], p.of[6] = 1, 1 })
+		l := r.lock(ino, queue.EX, 5)
+		time.Sleep(time.Second)
+		r.procs.set(func(p *processes) { p.gone[5] = true })
+		if list := r.h.Locks(ino); list[0].PID != 5 || list[0].Tgid != 1 || list[0].Comm != "commB" {
+			t.Errorf("listed as %+v", list[0])
+		}
+		r.ask(6, lockd.Request{Ino: ino, Mode: queue.PR}).ends(lockd.ErrDeadlock)
+		r.h.Release(l)
+		if list := r.h.Locks(ino); len(list) != 0 {
+			t.Errorf("left: %+v", list)
+		}
+	})
+}
+
+// TestPendingLimit: commands under way are bounded.
+func TestPendingLimit(t *testing.T) {
+	bubbleWith(t, lockd.Config{Limits: lockd.Limits{Pending: 1000}}, func(r *rig) {
+		ino := r.make("/a")
+		r.m.SetDelay(time.Second)
+		big := strings.Repeat("x", 600)
+		commit := func(c *lockd.Call, _ *lockd.Lock) error {
+			_, err := r.h.Do(c, appendTo(ino, big))
+			return err
+		}
+		first := r.asks(1, nil, commit).waits()
+		r.asks(2, nil, commit).ends(lockd.ErrNoQuorum)
+		first.ends(nil)
+		r.asks(2, nil, commit).ends(nil)
+	})
 }

@@ -26,6 +26,8 @@ type Log interface {
 // Processes are the look-ups in package process, an interface for tests. They may block for a moment.
 type Processes interface {
 	Look(tid uint32) (process.Info, error)
+	// Tgid returns the process of a thread, 0 if it is gone.
+	Tgid(tid uint32) uint32
 	// Comm returns the name of a thread, empty if it is gone.
 	Comm(tid uint32) string
 	// Owner returns a look-up of what counts as the process's own, for many descriptors in a row.
@@ -70,6 +72,7 @@ type Limits struct {
 	CohortTime time.Duration // for so long; default 50 ms
 	IdleMax    int           // locks cached idle; default 10,000
 	IdleFor    time.Duration // how long; default 5 min
+	Pending    int           // bytes of commands that are not answered yet; default 128 MiB
 	Notices    int           // kept for one slow subscriber; default 1024
 }
 
@@ -122,9 +125,13 @@ type Lock struct {
 	// Guarded by Host.mu.
 	wait    *waiter
 	ttl     *ttl
-	suspect bool // a goroutine looks after the deadlock of its wait
-	async   bool // its Listener is told of the grant
-	told    []told
+	told    []told // blocking ASTs delivered since the grant
+	prev    *Lock  // in the list of young locks
+	next    *Lock
+	tgid    uint32 // process of t.PID, 0: not looked up yet
+	young   bool   // in that list
+	suspect bool   // a goroutine looks after the deadlock of its wait
+	async   bool   // its Listener is told of the grant
 }
 
 // Mode returns what the lock has now: None if nothing is granted.

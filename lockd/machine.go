@@ -6,6 +6,7 @@ import "github.com/lockfs/lockfs/lockd/process"
 type machine struct{}
 
 func (machine) Look(tid uint32) (process.Info, error) { return process.Look(tid) }
+func (machine) Tgid(tid uint32) uint32                { return process.Tgid(tid) }
 func (machine) Comm(tid uint32) string                { return process.Comm(tid) }
 func (machine) Owner(tid uint32) Owner                { return process.OwnerOf(tid) }
 

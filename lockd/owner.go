@@ -72,7 +72,12 @@ func (h *Host) unknownRivals(l *Lock, mode queue.Mode, known []*table.Lock) []ri
 
 // descriptor says how the processes know a lock's descriptor.
 func descriptor(t *table.Lock) process.Descriptor {
-	return process.Descriptor{Opener: t.PID, File: t.User.(*Lock).File}
+	l := t.User.(*Lock)
+	d := process.Descriptor{Opener: t.PID, File: l.File}
+	if l.tgid != 0 {
+		d.Opener = l.tgid // the process, since the thread may have ended
+	}
+	return d
 }
 
 // look asks which rivals belong to the owner of a thread. No mutex is held.
