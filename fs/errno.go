@@ -10,22 +10,22 @@ import (
 	"github.com/lockfs/lockfs/lockd/state"
 )
 
-// context is the kind of call that an error is answered to. The same error can mean different things to a program that
+// purpose is the kind of call that an error is answered to. The same error can mean different things to a program that
 // asked for a lock and to one that removes a file.
-type context uint8
+type purpose uint8
 
 const (
-	forTree  context = iota // names, attributes, the value
+	forTree  purpose = iota // names, attributes, the value
 	forLock                 // OPEN and the ioctls that ask for a lock
 	forFlock                // flock(2): never EIO, which makes flock(1) open the file anew (DESIGN 1.3)
 	forRange                // fcntl(2) byte ranges
-	contexts
+	purposes
 )
 
 // errnos is the one table of errnos. A row holds the first error that matches (errors.Is), from the top.
 var errnos = []struct {
 	err   error
-	errno [contexts]syscall.Errno
+	errno [purposes]syscall.Errno
 }{
 	//                          tree             lock               flock              range
 	{lockd.ErrBusy, row(syscall.EBUSY, syscall.EAGAIN, syscall.EAGAIN, syscall.EAGAIN)},
@@ -62,15 +62,15 @@ var errnos = []struct {
 	{state.Deadlock, row(syscall.EDEADLK, syscall.EDEADLK, syscall.EDEADLK, syscall.EDEADLK)},
 }
 
-func row(tree, lock, flock, ranges syscall.Errno) [contexts]syscall.Errno {
-	return [contexts]syscall.Errno{tree, lock, flock, ranges}
+func row(tree, lock, flock, ranges syscall.Errno) [purposes]syscall.Errno {
+	return [purposes]syscall.Errno{tree, lock, flock, ranges}
 }
 
 // unknown is the errno of an error that the table does not have.
 var unknown = row(syscall.EIO, syscall.EIO, syscall.ENOLCK, syscall.ENOLCK)
 
-// errno returns the errno of an error in a context, 0 for none. An errno given as the error stands for itself.
-func errno(err error, c context) syscall.Errno {
+// errno returns the errno of an error for a purpose, 0 for none. An errno given as the error stands for itself.
+func errno(err error, c purpose) syscall.Errno {
 	if err == nil {
 		return 0
 	}
@@ -87,4 +87,4 @@ func errno(err error, c context) syscall.Errno {
 }
 
 // status is errno as the answer to a request.
-func status(err error, c context) fuse.Status { return fuse.Status(errno(err, c)) }
+func status(err error, c purpose) fuse.Status { return fuse.Status(errno(err, c)) }
