@@ -27,7 +27,8 @@ import (
 //	loopback  go-fuse's loopback file system (its fs bridge) over a directory in memory
 //
 // Each server is a process, and so is the client, whose calls are raw and on a thread of its own. A figure is the
-// median of a call in µs, or with several threads the mean time from one call to the next.
+// median of a call in µs, or with several threads the mean time from one call to the next. For handoff it is the time
+// from the unlock of one thread to the lock of another that has been waiting for it.
 
 var benchServers = []string{"conn", "server", "loopback"}
 
@@ -87,6 +88,12 @@ func benchClient([]string) error {
 		f := strings.Fields(lines.Text())
 		threads, _ := strconv.Atoi(f[2])
 		times, _ := strconv.Atoi(f[3])
+		if f[0] == "handoff" {
+			if err := benchHandoff(f[1]+"/file-0", times); err != nil {
+				return err
+			}
+			continue
+		}
 		took := make([]int64, threads*times)
 		var group errgroup
 		begin := monotonic()
@@ -115,6 +122,49 @@ func benchClient([]string) error {
 		slices.Sort(took)
 		fmt.Println(took[len(took)/2], took[len(took)*99/100], mean)
 	}
+	return nil
+}
+
+// benchHandoff measures from the unlock of one thread to the lock of another that has been waiting for it.
+func benchHandoff(path string, times int) error {
+	var fds [2]int
+	var err error
+	for i := range fds {
+		if fds[i], err = unix.Open(path, unix.O_RDONLY, 0); err != nil {
+			return err
+		}
+		defer unix.Close(fds[i])
+	}
+	ask, locked := make(chan bool), make(chan int64)
+	defer close(ask)
+	go func() {
+		lockThread()
+		for range ask {
+			if err := unix.Flock(fds[1], unix.LOCK_EX); err != nil {
+				panic(err)
+			}
+			locked <- monotonic()
+			unix.Flock(fds[1], unix.LOCK_UN)
+			locked <- 0
+		}
+	}()
+	lockThread()
+	took := make([]int64, times)
+	for i := range took {
+		if err := unix.Flock(fds[0], unix.LOCK_EX); err != nil {
+			return err
+		}
+		ask <- true
+		time.Sleep(200 * time.Microsecond) // until the other waits
+		begin := monotonic()
+		if err := unix.Flock(fds[0], unix.LOCK_UN); err != nil {
+			return err
+		}
+		took[i] = <-locked - begin
+		<-locked
+	}
+	slices.Sort(took)
+	fmt.Println(took[times/2], took[times*99/100], took[times/2])
 	return nil
 }
 
@@ -223,6 +273,7 @@ func BenchmarkCalls(b *testing.B) {
 		b.Cleanup(func() { unix.Unmount(dirs[kind], unix.MNT_DETACH) })
 	}
 	client := startPiped(b, "bench-client")
+	b.Run("handoff", func(b *testing.B) { benchRounds(b, client, dirs, "handoff", 2) })
 	for _, threads := range []int{1, 8} {
 		for _, op := range benchOps {
 			b.Run(fmt.Sprintf("%s/threads=%d", op, threads), func(b *testing.B) {
@@ -242,7 +293,7 @@ func benchRounds(b *testing.B, client *piped, dirs map[string]string, op string,
 				b.Fatal(err)
 			}
 			figure := p50
-			if threads > 1 {
+			if threads > 2 {
 				figure = mean
 			}
 			figures[kind] = append(figures[kind], figure/1000)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,7 +31,8 @@ func (c *Conn) Abort() error {
 		return err
 	}
 	if p, err := look(c.mountPoint); err != nil || p.mountID != c.mountID {
-		return fmt.Errorf("abort %s: it is not mounted there any more, and fusectl is not mounted: %w", c.mountPoint, unix.ENOENT)
+		return fmt.Errorf("abort %s: it is not mounted there any more, and fusectl is not mounted: %w", c.mountPoint,
+			unix.ENOENT)
 	}
 	err = unix.Unmount(c.mountPoint, unix.MNT_FORCE|unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 	if err != nil {
@@ -40,12 +42,16 @@ func (c *Conn) Abort() error {
 }
 
 // Close unmounts and ends the connection, whatever is still open there, and returns when Serve has. Handlers that wait
-// are cancelled, requests that have not been read fail, and what clients keep open answers ENOTCONN from then on. Not to
-// be called by a handler.
+// are cancelled, requests that have not been read fail, and what clients keep open answers ENOTCONN from then on. Where
+// somebody else has unmounted before, files are still open and fusectl is not mounted, it fails, and Serve ends only with
+// the next request. Not to be called by a handler.
 func (l *Loop) Close() error {
 	root, reachable := l.conn.openRoot()
 	err := l.conn.Unmount()
 	if !l.serving.Load() {
+		if reachable {
+			unix.Close(root)
+		}
 		l.conn.closeDevice()
 		return err
 	}
@@ -55,10 +61,7 @@ func (l *Loop) Close() error {
 	l.notifier.end()
 	l.closing.Store(true)
 	if !reachable {
-		// Unmounted by somebody else already. If nothing is open there, that was the end.
-		err = errors.Join(err, l.conn.Abort())
-		<-l.done
-		return err
+		return errors.Join(err, l.closeUnreachable())
 	}
 	awake := make(chan struct{})
 	go func() {
@@ -70,6 +73,26 @@ func (l *Loop) Close() error {
 	<-l.done
 	<-awake
 	return err
+}
+
+// abortTime is how long Close gives a connection to end that it cannot end itself.
+const abortTime = time.Second
+
+// closeUnreachable is Close where somebody else has unmounted already, or mounted over it. If nothing is open there, the
+// connection has ended; else only an abort can end it.
+func (l *Loop) closeUnreachable() error {
+	aborted := l.conn.Abort()
+	if aborted == nil {
+		<-l.done
+		return nil
+	}
+	select {
+	case <-l.done:
+		return nil
+	case <-time.After(abortTime):
+		return fmt.Errorf("%w; programs have files open there; it ends when they next use or close them, or with this process",
+			aborted)
+	}
 }
 
 // openRoot opens the root of the mount, of which the daemon learns nothing; false if the mount is not at its place.

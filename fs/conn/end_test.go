@@ -1,7 +1,9 @@
 package conn
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -87,8 +89,50 @@ func TestUnmountWhileParked(t *testing.T) {
 	m.awaitEnd() // by itself: the last user has gone
 }
 
-// TestAbort ends the connection from outside.
-func TestAbort(t *testing.T) {
+// TestAbort ends the connection from outside, without fusectl where that is not mounted.
+func TestAbort(t *testing.T) { abort(t) }
+
+func TestAbortByFusectl(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	const connections = "/sys/fs/fuse/connections"
+	if err := unix.Mount("fusectl", connections, "fusectl", 0, ""); err != nil && !errors.Is(err, unix.EBUSY) {
+		t.Skip("NOT TESTED: fusectl:", err)
+	}
+	abort(t)
+}
+
+// TestCloseUnmounted: somebody has taken the mount point away, and a program still has a file open.
+func TestCloseUnmounted(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	const connections = "/sys/fs/fuse/connections"
+	m := serveTest(t, nil)
+	holder := m.shell("exec 8<file-a; echo open; read x; cat <&8")
+	holder.says("open")
+	if err := unix.Unmount(m.dir, unix.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
+	if entries, err := os.ReadDir(connections); err == nil && len(entries) == 0 {
+		within(t, "Close", func() {
+			if err := m.loop.Close(); err == nil {
+				t.Error("it cannot have ended the connection")
+			}
+		}, func() {})
+	}
+	if err := unix.Mount("fusectl", connections, "fusectl", 0, ""); err != nil && !errors.Is(err, unix.EBUSY) {
+		t.Skip("NOT TESTED: fusectl:", err)
+	}
+	within(t, "Close", func() {
+		if err := m.loop.Close(); err != nil {
+			t.Error(err)
+		}
+	}, func() { m.loop.conn.Abort() })
+}
+
+func abort(t *testing.T) {
 	m := serveTest(t, nil)
 	parked := m.parkOpens(4)
 	if err := m.loop.conn.Abort(); err != nil {

@@ -146,20 +146,11 @@ func TestRemountAfterKill(t *testing.T) {
 // TestUnprivileged is all of it as nobody, by way of fusermount3, in a mount namespace where /dev/fuse is open to all,
 // as udev has it, and which takes with it what should be left over.
 func TestUnprivileged(t *testing.T) {
-	needRoot(t)
-	const nobody, inside = 65534, "LOCKFS_CONN_TEST_NAMESPACE"
+	const nobody = 65534
 	if _, err := findHelper(); err != nil {
 		t.Skip("NOT TESTED: mounting by fusermount3:", err)
 	}
-	if os.Getenv(inside) == "" {
-		cmd := exec.Command("/proc/self/exe", "-test.run=^TestUnprivileged$", "-test.v")
-		cmd.Env = append(os.Environ(), inside+"=1")
-		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Errorf("%v: %s", err, out)
-		}
-		t.Logf("in a namespace: %s", out)
+	if !inNamespace(t) {
 		return
 	}
 	openDevice(t)
@@ -208,13 +199,34 @@ func TestUnprivileged(t *testing.T) {
 	}
 }
 
+// inNamespace runs the test again, in a process with a mount namespace of its own, and reports whether this is that one.
+func inNamespace(t *testing.T) bool {
+	t.Helper()
+	needRoot(t)
+	const inside = "LOCKFS_CONN_TEST_NAMESPACE"
+	if os.Getenv(inside) != "" {
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			t.Fatal(err)
+		}
+		return true
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), inside+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	t.Logf("in a namespace: %s", out)
+	return false
+}
+
 // openDevice puts a /dev/fuse that is open to all in the place of the namespace's.
 func openDevice(t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()
 	node := dir + "/fuse"
 	for _, err := range []error{
-		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
 		unix.Mount("tmpfs", dir, "tmpfs", 0, ""),
 		unix.Mknod(node, unix.S_IFCHR, int(unix.Mkdev(10, 229))),
 		os.Chmod(node, 0o666),

@@ -22,6 +22,7 @@ func (l *Loop) Park(unique uint64) {
 	if f.largeOut {
 		f.keptOut, l.out = l.out, l.buffer()
 	}
+	l.waiting.Add(1)
 	l.mu.Lock()
 	l.parked[unique] = f
 	cancel := l.ending
@@ -34,11 +35,7 @@ func (l *Loop) Park(unique uint64) {
 }
 
 // Parked is how many handlers wait.
-func (l *Loop) Parked() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.parked)
-}
+func (l *Loop) Parked() int { return int(l.waiting.Load()) }
 
 // AfterReply has something done when the reply to the request of a handler has been written (or could not be), by the
 // handler's goroutine; on the reading role if it did not park, so do must not block. To be called by the handler.
@@ -68,6 +65,7 @@ func (l *Loop) inFlight(unique uint64) *frame {
 }
 
 func (l *Loop) unpark(f *frame) {
+	l.waiting.Add(-1)
 	l.mu.Lock()
 	delete(l.parked, f.unique)
 	l.mu.Unlock()

@@ -13,7 +13,9 @@ const (
 	opGetattr     = 3
 	opOpen        = 14
 	opRead        = 15
+	opWrite       = 16
 	opRelease     = 18
+	opFsync       = 20
 	opGetxattr    = 22
 	opListxattr   = 23
 	opFlush       = 25
@@ -28,6 +30,8 @@ const (
 	opPoll        = 40
 	opReaddirplus = 44
 	opTmpfile     = 51
+
+	opcodes = 64 // more than there are
 )
 
 // Notification codes: what stands in the error field of a message without a unique.
