@@ -15,9 +15,10 @@ type token struct {
 // check looks at everything after an event.
 func (s *sim) check() {
 	for _, h := range s.hosts {
-		if !h.up {
+		if !h.up || !h.touched && s.Events%1024 > 0 {
 			continue
 		}
+		h.touched = false
 		if err := h.table.Check(); err != nil {
 			s.failf("%s: %v", h.name, err)
 		}
@@ -26,7 +27,8 @@ func (s *sim) check() {
 		s.granted = false
 		s.exclusive()
 	}
-	if s.Events%32 == 0 {
+	if s.applied >= 16 {
+		s.applied = 0
 		s.hostLocks()
 		if err := s.leader.state.Check(); err != nil {
 			s.failf("state: %v", err)
@@ -155,6 +157,16 @@ func (s *sim) drain() {
 			p.letGo()
 		}
 	}
+}
+
+// quiet reports whether nobody waits any more, for anything.
+func (s *sim) quiet() bool {
+	for _, h := range s.hosts {
+		if !h.up || h.session == 0 || h.table.Len() > 0 || len(h.unacked) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // settled: nobody waits, and all hosts have come to the same state.

@@ -20,6 +20,7 @@ type host struct {
 	life   int // counts restarts: what belongs to an earlier life does nothing
 
 	up       bool
+	touched  bool  // something may have changed since the last look
 	cut      int64 // its network is cut until then
 	catching bool
 	table    *table.Table
@@ -222,6 +223,7 @@ func (h *host) resend() {
 // flush takes what the table says until it has no more to say.
 func (h *host) flush() {
 	before := h.seq
+	h.touched = h.touched || h.table.Pending()
 	for h.table.Pending() {
 		out := h.table.Take()
 		for _, cmd := range out.Proposals {
@@ -296,6 +298,8 @@ func (h *host) catchUp() {
 
 // applied hands the changes of an entry on.
 func (h *host) applied(changes []state.Change) {
+	h.touched = true
+	h.s.applied++
 	for _, c := range changes {
 		switch c.Kind {
 		case state.Done:
@@ -325,7 +329,10 @@ func (h *host) applied(changes []state.Change) {
 			if c.Session == h.former {
 				h.former = 0
 			}
+		case state.Moved:
+			h.s.tracef("%s: inode %d moved to %d", h.name, c.Ino, c.NewParent)
 		case state.Removed:
+			h.s.tracef("%s: inode %d removed, orphan %v", h.name, c.Ino, c.Orphan)
 			if c.Orphan && c.Session == h.session {
 				h.orphans = append(h.orphans, c.Ino)
 			}
@@ -384,6 +391,7 @@ func (h *host) restore() {
 	}
 	h.onTime()
 	if h.session == 0 {
+		h.table.Restored(h.view)
 		for x := range h.view.Sessions() {
 			if x.Nonce == uint64(h.id)<<32|h.nonce {
 				h.opened(x.ID)

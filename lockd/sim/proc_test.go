@@ -36,7 +36,13 @@ func (k *lock) String() string { return fmt.Sprintf("p%d:%s", k.p.owner, k.name)
 
 func (p *proc) stepSoon() {
 	h, life := p.h, p.h.life
-	h.s.after(h.s.about(h.s.cfg.pace), func() {
+	pace := h.s.cfg.pace
+	if p.waits != nil || p.busy {
+		pace += ms
+	} else if h.s.chance(h.s.cfg.sleep) {
+		pace = second
+	}
+	h.s.after(h.s.about(pace), func() {
 		if h.life == life && !h.s.draining {
 			h.onTime()
 			p.step()
@@ -53,6 +59,7 @@ func (p *proc) step() {
 	if p.waits != nil || p.busy || p.h.view.Index() < 3 {
 		return
 	}
+	p.h.touched = true
 	p.locks = slices.DeleteFunc(p.locks, func(k *lock) bool { return k.dead })
 	switch {
 	case s.chance(s.cfg.names):
@@ -170,6 +177,7 @@ func (k *lock) cancel() {
 	}
 	h := k.p.h
 	h.s.Cancels++
+	h.touched = true
 	granted := h.table.Cancel(&k.Lock)
 	h.s.tracef("%s: %v gives up, has %v", h.name, k, k.Mode)
 	k.p.waits = nil
@@ -221,7 +229,7 @@ func (k *lock) commit() {
 		Ino: k.Ino, BaseGeneration: base, Change: &statepb.Commit_Whole{Whole: []byte(value)},
 	}}}, func(c state.Change, known bool) {
 		k.write, k.p.busy = false, false
-		if k.dead {
+		if k.dead || k.Mode == queue.None {
 			return
 		}
 		if n := h.view.Node(k.Ino); known && c.Code != state.OK || n == nil || n.Generation != base+1 || string(n.Value) != value {
@@ -237,7 +245,7 @@ func (k *lock) event(e table.Event) {
 	h := k.p.h
 	switch e.Kind {
 	case table.Granted:
-		if k.dead {
+		if k.dead || k.Mode == queue.None {
 			h.s.failf("%s: %v granted after its end", h.name, k)
 		}
 		k.p.waits = nil
@@ -292,6 +300,7 @@ func (k *lock) releaseSoon() {
 			if !k.dead {
 				k.release()
 			}
+			h.touched = true
 			h.flush()
 			h.forgetOrphans()
 		}

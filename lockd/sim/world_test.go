@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/lockfs/lockfs/lockd/state"
 	"github.com/lockfs/lockfs/lockd/state/statepb"
 )
@@ -35,6 +37,7 @@ type sim struct {
 	log      [][]byte // entry i has index i+1
 	tokens   map[uint64]token
 	draining bool
+	applied  int  // entries since the last look at the host locks
 	granted  bool // something was granted since the last look
 	procs    int
 }
@@ -49,6 +52,7 @@ type config struct {
 	pace                int64   // of a process: mean time between two steps
 	nested              float64 // that a process asks for a second lock
 	names               float64 // that a step is about names
+	sleep               float64 // that a process sleeps for a second between two steps, with its locks
 	idleMax             int
 	cohort              int
 }
@@ -85,7 +89,7 @@ func newSim(seed uint64) *sim {
 		drop:   pick(0, 0, 0.02, 0.2), twice: pick(0, 0.02, 0.2), late: pick(0, 0.02, 0.2),
 		crash: pick(0, 0, 0.1, 0.5), cut: pick(0, 0, 0.1, 0.5), depose: pick(0, 0, 0.1, 0.3), snapshot: pick(0, 0.5, 1),
 		pace: int64(pick(0.3, 2, 10, 40) * float64(ms)), nested: pick(0, 0.2, 0.5), names: pick(0, 0, 0.02, 0.1),
-		idleMax: int(pick(1, 4, 1000)), cohort: int(pick(-1, 1, 8)),
+		sleep: pick(0, 0, 0.01, 0.1), idleMax: int(pick(1, 4, 1000)), cohort: int(pick(-1, 1, 8)),
 	}
 	s.tracef("seed %d: %+v", seed, s.cfg)
 	return s
@@ -118,7 +122,9 @@ func (s *sim) run() {
 	s.leader.trouble()
 	s.until(s.cfg.length)
 	s.drain()
-	s.until(s.now + 20*second)
+	for end := s.now + 20*second; s.now < end && !s.quiet(); {
+		s.until(s.now + 50*ms)
+	}
 	s.settled()
 }
 
@@ -201,7 +207,7 @@ func (l *leader) appendEntry(entry []byte) []state.Change {
 			l.watch(c.Session)
 		case state.Done:
 			if c.Code == state.NotHolder || c.Code == state.Invalid {
-				s.failf("a command of session %d was answered %v (inode %d)", c.Session, c.Code, c.Ino)
+				l.refused(entry, c)
 			}
 		}
 	}
@@ -209,6 +215,19 @@ func (l *leader) appendEntry(entry []byte) []state.Change {
 		h.catchUpSoon()
 	}
 	return changes
+}
+
+// refused: no host asks for what makes no sense. (But it may say of a lock that is gone meanwhile that it is in use.)
+func (l *leader) refused(entry []byte, c state.Change) {
+	var batch statepb.Batch
+	if err := proto.Unmarshal(entry, &batch); err != nil {
+		l.s.failf("%v", err)
+	}
+	for _, cmd := range batch.Commands {
+		if cmd.Session == c.Session && cmd.Seq == c.Seq && cmd.GetInUse() == nil {
+			l.s.failf("a command of session %d was answered %v: %v", c.Session, c.Code, cmd)
+		}
+	}
 }
 
 // watch ends a session that is not renewed within its time, from now.

@@ -80,8 +80,7 @@ func (t *Table) TryConvert(l *Lock, mode queue.Mode, flags queue.Flags) bool {
 		return false
 	}
 	l.Flags = flags
-	t.swapIntents(l, mode, climb)
-	t.holds(l, mode)
+	t.become(l, mode, climb)
 	t.spent(r, mode)
 	t.blocks(l)
 	t.run()
@@ -100,28 +99,31 @@ func (t *Table) lowered(l *Lock, mode queue.Mode) bool {
 		return false
 	}
 	r := l.res
-	t.swapIntents(l, mode, false)
-	t.holds(l, mode)
+	t.become(l, mode, false)
 	t.follow(r, r.q.Lower(l, mode))
 	t.let(r)
 	return true
 }
 
-// swapIntents replaces the intents of l's present mode by those of mode; taken
-// says that the latter were taken already.
-func (t *Table) swapIntents(l *Lock, mode queue.Mode, taken bool) {
+// become makes mode what l holds, and replaces its intents by those of mode;
+// taken says that these were taken already. The order matters to those of its owner who wait
+// and need not mind its intents: what is there is counted before it is
+// exempted, and exempted no more before it goes. Else an intent of somebody
+// else would pass for their own.
+func (t *Table) become(l *Lock, mode queue.Mode, taken bool) {
 	old, now := l.Mode.Intent(), mode.Intent()
-	if old == now {
+	if old != now && now != queue.None && !taken {
+		for a := l.res.parent; a != nil; a = a.parent {
+			a.q.AddShared(now)
+		}
+	}
+	t.holds(l, mode)
+	if old == now || old == queue.None {
 		return
 	}
 	for a := l.res.parent; a != nil; a = a.parent {
-		if now != queue.None && !taken {
-			a.q.AddShared(now)
-		}
-		if old != queue.None {
-			t.follow(a, a.q.ReleaseShared(old))
-			t.let(a)
-		}
+		t.follow(a, a.q.ReleaseShared(old))
+		t.let(a)
 	}
 }
 
@@ -322,11 +324,8 @@ func (t *Table) grant(l *Lock) {
 		t.delist(l)
 		l.at = nil
 	}
-	if conv {
-		t.swapIntents(l, mode, !l.Mode.Intent().Covers(mode.Intent()))
-	}
 	l.Wanted, l.conv, l.try = queue.None, false, false
-	t.holds(l, mode)
+	t.become(l, mode, !l.Mode.Intent().Covers(mode.Intent()))
 	t.setOwn(l, nil)
 	t.emit(Event{Kind: Granted, Lock: l, Mode: mode, Token: l.Token, Converted: conv})
 	t.blocks(l)
@@ -339,6 +338,9 @@ func (t *Table) withdraw(l *Lock) {
 	l.at = nil
 	path := slices.Clone(t.route(l))
 	i := slices.Index(path, at)
+	if i < 0 {
+		panic(fmt.Sprintf("table: inode %d: a request %v to %v waits at %d (gone %v), which is not on its path", l.Ino, l.Mode, l.Wanted, at.ino, at.gone))
+	}
 	intent := l.Wanted.Intent()
 	l.Wanted, l.conv, l.try = queue.None, false, false
 	t.setOwn(l, nil)

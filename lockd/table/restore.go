@@ -1,6 +1,8 @@
 package table
 
 import (
+	"slices"
+
 	"github.com/lockfs/lockfs/lockd/queue"
 	"github.com/lockfs/lockfs/lockd/state"
 )
@@ -10,12 +12,11 @@ import (
 // way were answered is lost; what they did is in the state. Tree must
 // answer by the view already.
 func (t *Table) Restored(v *state.View) {
-	if t.session == 0 {
-		return
-	}
 	session, ok := v.Session(t.session)
 	if !ok {
 		t.Lost()
+		t.replant()
+		t.run()
 		return
 	}
 	t.answeredUpTo(session.Seq)
@@ -54,24 +55,22 @@ func (t *Table) answeredUpTo(seq uint64) {
 	}
 }
 
-// replant brings the hierarchy in line with the tree.
+// replant brings the hierarchy in line with the tree: first what moved, then what is gone, from the leaves up.
 func (t *Table) replant() {
-	var known []*resource
+	var known, gone []*resource
 	for r := t.first; r != nil; r = r.next {
 		known = append(known, r)
 	}
 	for _, r := range known {
-		if r.gone {
-			continue
-		}
 		var old uint64
 		if r.parent != nil {
 			old = r.parent.ino
 		}
 		up, ok := t.cfg.Tree.Parent(r.ino)
 		switch {
+		case r.gone:
 		case !ok:
-			t.removed(state.Change{Ino: r.ino})
+			gone = append(gone, r)
 		case up == 0 && old != 0:
 			t.orphan(r)
 		case up != old:
@@ -79,6 +78,19 @@ func (t *Table) replant() {
 		}
 		r.ephemeral = ok && t.cfg.Tree.Ephemeral(r.ino)
 	}
+	slices.SortStableFunc(gone, func(a, b *resource) int { return b.depth() - a.depth() })
+	for _, r := range gone {
+		if !r.gone {
+			t.removed(state.Change{Ino: r.ino})
+		}
+	}
+}
+
+func (r *resource) depth() (n int) {
+	for p := r.parent; p != nil; p = p.parent {
+		n++
+	}
+	return n
 }
 
 func (t *Table) restore(h state.HostLock) {

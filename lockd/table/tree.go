@@ -194,9 +194,7 @@ func (t *Table) detach(r *resource, waiting []*Lock, to *resource) {
 	}
 	old := r.parent
 	r.unlink()
-	if to != nil {
-		r.link(to)
-	}
+	t.reexempt(held) // first: see become
 	for _, l := range held {
 		intent := l.Mode.Intent()
 		if intent == queue.None {
@@ -211,9 +209,25 @@ func (t *Table) detach(r *resource, waiting []*Lock, to *resource) {
 			t.let(a)
 		}
 	}
+	if to != nil {
+		r.link(to)
+		t.reexempt(held)
+	}
+	if t.pins > 0 {
+		t.touchTree(r) // it may have come from below a pin, or under one
+	}
 	for _, l := range waiting {
 		if a, ok := again[l]; ok {
 			t.begin(l, a.mode, a.flags, a.own, a.conv)
+		}
+	}
+}
+
+// reexempt looks again at those who wait and count some of these among their own.
+func (t *Table) reexempt(held []*Lock) {
+	for _, l := range held {
+		if l.refs > 0 {
+			t.ownChanged(l)
 		}
 	}
 }
