@@ -24,7 +24,7 @@ type Config struct {
 	Logger *slog.Logger
 
 	limits logLimits                  // zero: defaultLogLimits
-	openIn func([]Mount) (Use, error) // nil: OpenIn
+	openIn func([]Mount) (Use, error) // nil: inUse
 	bootID string                     // empty: BootID
 	fault  func(op, name string) error
 }
@@ -78,7 +78,7 @@ func (c Config) withDefaults() Config {
 		c.limits = defaultLogLimits
 	}
 	if c.openIn == nil {
-		c.openIn = OpenIn
+		c.openIn = inUse
 	}
 	if c.bootID == "" {
 		c.bootID, _ = BootID()

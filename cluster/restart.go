@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,7 +27,7 @@ type Record struct {
 // Mount is one mount of a run.
 type Mount struct {
 	Path   string `json:"path"`
-	ID     uint64 `json:"id"`     // as in /proc/PID/fdinfo and mountinfo; see MountOf
+	ID     uint64 `json:"id"`     // as in mountinfo; see MountOf
 	Dev    uint64 `json:"dev"`    // st_dev of what is in it
 	Others bool   `json:"others"` // other users may use it (allow_other)
 }
@@ -65,20 +66,33 @@ func (u Use) String() string {
 	return "nobody"
 }
 
+// inUse says who may still work in mounts of former runs. It takes the mounts away that no daemon serves and nobody uses,
+// and asks the kernel whether they still exist: if not, that is that. Only else it looks for their files in all processes.
+func inUse(mounts []Mount) (Use, error) {
+	var left []Mount
+	for _, m := range mounts {
+		unmountDead(m)
+		if exists(m.Dev) && !servedByOthers(m.Dev) {
+			left = append(left, m)
+		}
+	}
+	return OpenIn(left)
+}
+
 // OpenIn says which processes have files of these mounts open or mapped: an open descriptor keeps a mount that was
-// detached (umount -l) or whose daemon died, and the locks of its run may be relied on. It looks at the mounts' ids in
-// /proc/PID/fdinfo, in other mount namespaces by device too, and at mapped files. Descriptors on their way through
-// a socket, and those of a thread that shares no descriptors with its process, are not seen.
+// detached (umount -l) or whose daemon died, and the locks of its run may be relied on. It knows the files by their device,
+// in any mount namespace. Descriptors on their way through a socket, and those of a thread that shares no descriptors
+// with its process, are not seen.
 func OpenIn(mounts []Mount) (Use, error) {
 	var use Use
 	if len(mounts) == 0 {
 		return use, nil
 	}
+	s := openScan{mounts: mounts}
 	procs, err := os.ReadDir("/proc")
 	if err != nil {
 		return use, err
 	}
-	s := openScan{mounts: mounts, ids: map[string][]uint64{}}
 	for _, p := range procs {
 		pid, err := strconv.Atoi(p.Name())
 		if err != nil || pid == os.Getpid() {
@@ -96,75 +110,116 @@ func OpenIn(mounts []Mount) (Use, error) {
 	return use, nil
 }
 
-type openScan struct {
-	mounts []Mount
-	ids    map[string][]uint64 // by mount namespace: the ids that the mounts have there
+// unmountDead takes a mount away that no daemon serves any more, if nobody in this mount namespace uses it.
+func unmountDead(m Mount) {
+	now, err := MountOf(m.Path)
+	if err != nil || now.ID != m.ID || now.Dev != m.Dev {
+		return
+	}
+	var st unix.Statfs_t
+	if unix.Statfs(m.Path, &st) == unix.ENOTCONN {
+		unix.Unmount(m.Path, unix.UMOUNT_NOFOLLOW) // EBUSY if it is used, and EPERM for users
+	}
 }
+
+// exists says whether the kernel still has the FUSE file system of a device: it has until the last mount is gone
+// and the last file closed, in any process. Where that cannot be asked, it says yes.
+func exists(dev uint64) bool {
+	dir, err := connections()
+	if err != nil {
+		return true
+	}
+	defer unix.Close(dir)
+	var st unix.Statx_t
+	return unix.Statx(dir, strconv.Itoa(int(unix.Minor(dev))), 0, 0, &st) != unix.ENOENT
+}
+
+// connections opens fusectl, the kernel's directory of FUSE connections, by device: where it is mounted, or else a
+// mount of it that nobody else sees, for which one must be root.
+func connections() (dir int, err error) {
+	var st unix.Statfs_t
+	const path, magic = "/sys/fs/fuse/connections", 0x65735543
+	if err := unix.Statfs(path, &st); err == nil && st.Type == magic {
+		return unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	}
+	fs, err := unix.Fsopen("fusectl", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(fs)
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return -1, err
+	}
+	return unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+}
+
+// servedByOthers says whether the device number of a former mount has gone to another, living one: the number was free,
+// so nothing was open in the former any more.
+func servedByOthers(dev uint64) bool {
+	for _, path := range mountedAt(dev) {
+		answer := make(chan error, 1)
+		go func() {
+			var st unix.Statfs_t
+			answer <- unix.Statfs(path, &st)
+		}()
+		select {
+		case err := <-answer:
+			if err == nil {
+				return true
+			}
+		case <-time.After(patience): // served by somebody who hangs, or not at all
+		}
+	}
+	return false
+}
+
+// patience is how long a living mount may take to answer.
+const patience = time.Second
+
+type openScan struct{ mounts []Mount }
 
 // process says whether a process has a file of the mounts open.
 func (s *openScan) process(dir string) (bool, error) {
-	fds, err := os.ReadDir(filepath.Join(dir, "fdinfo"))
-	if err != nil {
-		return false, err
-	}
-	ids, err := s.idsFor(dir)
+	fds, err := os.ReadDir(filepath.Join(dir, "fd"))
 	if err != nil {
 		return false, err
 	}
 	for _, fd := range fds {
-		b, err := os.ReadFile(filepath.Join(dir, "fdinfo", fd.Name()))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
+		var st unix.Statx_t
+		flags := unix.AT_STATX_DONT_SYNC | unix.AT_NO_AUTOMOUNT // follows to the file, and asks nobody
+		err := unix.Statx(unix.AT_FDCWD, filepath.Join(dir, "fd", fd.Name()), flags, 0, &st)
+		switch {
+		case errors.Is(err, unix.ENOENT): // closed meanwhile
+		case err != nil:
 			return false, err
-		}
-		if id, ok := mountID(b); ok && slices.Contains(ids, id) {
+		case s.device(unix.Mkdev(st.Dev_major, st.Dev_minor)):
 			return true, nil
 		}
 	}
 	return s.maps(dir)
 }
 
-// mountID finds the mnt_id line of an fdinfo file.
-func mountID(b []byte) (uint64, bool) {
-	for line := range bytes.Lines(b) {
-		if rest, ok := bytes.CutPrefix(line, []byte("mnt_id:")); ok {
-			id, err := strconv.ParseUint(string(bytes.TrimSpace(rest)), 10, 64)
-			return id, err == nil
-		}
-	}
-	return 0, false
-}
-
-// idsFor returns the ids of the mounts as the process sees them: a copy of a mount in another namespace has another id.
-func (s *openScan) idsFor(dir string) ([]uint64, error) {
-	ns, err := os.Readlink(filepath.Join(dir, "ns/mnt"))
+// mountedAt returns where a device is mounted.
+func mountedAt(dev uint64) (paths []string) {
+	h, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
-		return nil, err
-	}
-	if ids, ok := s.ids[ns]; ok {
-		return ids, nil
-	}
-	var ids []uint64
-	for _, m := range s.mounts {
-		ids = append(ids, m.ID)
-	}
-	h, err := os.Open(filepath.Join(dir, "mountinfo"))
-	if err != nil {
-		return nil, err
+		return nil
 	}
 	defer h.Close()
 	for lines := bufio.NewScanner(h); lines.Scan(); {
 		var id, parent uint64
 		var major, minor uint32
-		if n, _ := fmt.Sscanf(lines.Text(), "%d %d %d:%d", &id, &parent, &major, &minor); n == 4 && s.device(unix.Mkdev(major, minor)) {
-			ids = append(ids, id)
+		var root, path string
+		n, _ := fmt.Sscanf(lines.Text(), "%d %d %d:%d %s %s", &id, &parent, &major, &minor, &root, &path)
+		if n == 6 && unix.Mkdev(major, minor) == dev {
+			paths = append(paths, unescape.Replace(path))
 		}
 	}
-	s.ids[ns] = ids
-	return ids, nil
+	return paths
 }
+
+// unescape undoes what /proc writes for the characters that end a field.
+var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 
 func (s *openScan) device(dev uint64) bool {
 	return slices.ContainsFunc(s.mounts, func(m Mount) bool { return m.Dev == dev })
