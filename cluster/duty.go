@@ -2,6 +2,8 @@ package cluster
 
 import (
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -126,7 +128,8 @@ func (d *duty) expire() {
 	}
 	now := time.Now()
 	var cmds []*statepb.Command
-	for id, t := range d.sessions {
+	for _, id := range slices.Sorted(maps.Keys(d.sessions)) {
+		t := d.sessions[id]
 		if t.ends.After(now) {
 			continue
 		}
@@ -177,8 +180,8 @@ func (d *duty) gather() {
 		return
 	}
 	renewals := make([]*statepb.Renewal, 0, len(d.pending))
-	for session, stamp := range d.pending {
-		renewals = append(renewals, &statepb.Renewal{Session: session, Stamp: stamp})
+	for _, session := range slices.Sorted(maps.Keys(d.pending)) {
+		renewals = append(renewals, &statepb.Renewal{Session: session, Stamp: d.pending[session]})
 	}
 	clear(d.pending)
 	d.flushed = time.Now()
