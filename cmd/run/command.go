@@ -17,12 +17,11 @@ import (
 
 // options is the command line of `lockfs run`.
 type options struct {
-	mode     queue.Mode
-	modeName string
-	unlock   bool
-	waiting  Waiting
-	request  RequestFlags
-	ttl      time.Duration
+	mode    queue.Mode
+	unlock  bool
+	waiting Waiting
+	request RequestFlags
+	ttl     time.Duration
 
 	close   bool   // -o
 	noFork  bool   // -F
