@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -96,6 +97,25 @@ type Options struct {
 	Data  string   // data directory of the program (MainBuilt); default: one of the test's own
 	Args  []string // more flags of the program
 }
+
+// ttlEnv is the session's time to live in a daemon of this binary.
+const ttlEnv = "LOCKFS_TEST_TTL"
+
+// StartShort is Start for a daemon whose session lives only for ttl, and whose log can be cut.
+func StartShort(t testing.TB, ttl time.Duration, views ...string) *Daemon {
+	t.Helper()
+	if os.Getenv(binaryEnv) != "" {
+		t.Skip("needs a log that can be cut")
+	}
+	t.Setenv(ttlEnv, ttl.String())
+	return Start(t, views...)
+}
+
+// Cut cuts the daemon off from its log: nothing is committed or applied any more.
+func (d *Daemon) Cut() { d.cmd.Process.Signal(syscall.SIGUSR1) }
+
+// Heal ends a Cut. The daemon's old session has ended meanwhile.
+func (d *Daemon) Heal() { d.cmd.Process.Signal(syscall.SIGUSR2) }
 
 // Start starts a daemon with one mount for each view named ("lock", "posix", "dlmfs"), and stops it at the end of the
 // test. It skips the test where FUSE cannot be used.
@@ -213,6 +233,23 @@ func (d *Daemon) launch(args []string) (ready <-chan struct{}) {
 
 // PID is the daemon's.
 func (d *Daemon) PID() int { return d.cmd.Process.Pid }
+
+// Reads is how many read(2) the daemon has done: one for each request, and few besides.
+func (d *Daemon) Reads() int {
+	d.t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", d.PID()))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		if n, ok := strings.CutPrefix(line, "syscr: "); ok {
+			reads, _ := strconv.Atoi(strings.TrimSpace(n))
+			return reads
+		}
+	}
+	d.t.Fatal("no syscr in /proc/PID/io")
+	return 0
+}
 
 // Log is what the daemon has written so far.
 func (d *Daemon) Log() string { return d.log.String() }

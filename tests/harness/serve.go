@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/lockfs/lockfs/fs"
 	"github.com/lockfs/lockfs/lockd"
@@ -29,13 +30,14 @@ func serve(mounts []string) int {
 }
 
 func run(mounts []string, logger *slog.Logger) error {
-	stop := make(chan os.Signal, 1)
+	stop, cut := make(chan os.Signal, 1), make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+	signal.Notify(cut, syscall.SIGUSR1, syscall.SIGUSR2)
 	log := lockdtest.New()
 	defer log.Close()
 	member := log.Member()
 	host := lockd.New(lockd.Config{
-		Name: "test", Log: member, Logger: logger,
+		Name: "test", Log: member, Logger: logger, SessionTTL: sessionTTL(), OpTimeout: opTimeout,
 		UID: uint32(os.Getuid()), GID: uint32(os.Getgid()),
 	})
 	member.Attach(host)
@@ -45,6 +47,7 @@ func run(mounts []string, logger *slog.Logger) error {
 	if err := host.Start(ctx); err != nil {
 		return err
 	}
+	session := host.Session()
 	var mounted []*fs.Mounted
 	defer func() {
 		for _, m := range mounted {
@@ -69,6 +72,27 @@ func run(mounts []string, logger *slog.Logger) error {
 		mounted = append(mounted, m)
 	}
 	fmt.Println("ready")
-	<-stop
-	return nil
+	for {
+		select {
+		case <-stop:
+			return nil
+		case sig := <-cut:
+			member.SetCut(sig == syscall.SIGUSR1)
+			member.SetDeaf(sig == syscall.SIGUSR1)
+			if sig == syscall.SIGUSR2 { // as the leader of a cluster does, which heard nothing of this host
+				log.EndSession(session)
+			}
+			session = host.Session()
+			logger.Info("the log is cut or healed", "signal", sig, "session", session)
+		}
+	}
+}
+
+// opTimeout ends an operation without quorum.
+const opTimeout = 2 * time.Second
+
+// sessionTTL is the session's time to live: the one that a test asked for, else the default.
+func sessionTTL() time.Duration {
+	d, _ := time.ParseDuration(os.Getenv(ttlEnv))
+	return d
 }

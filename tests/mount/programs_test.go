@@ -29,6 +29,9 @@ var programs = map[string]harness.Program{
 	"truncate":    truncate,
 	"fsync":       fsync,
 	"async":       async,
+	"flockfd":     flockfd,
+	"again":       again,
+	"pollfd":      pollfd,
 }
 
 func must(err error) {
@@ -276,5 +279,66 @@ func async(args []string) int {
 	_, err = unix.Write(fd, []byte("new"))
 	must(err)
 	must(unix.Close(fd))
+	return 0
+}
+
+// flockfd FD HOW calls flock(2) on an inherited descriptor; HOW is share, exclusive, try (exclusive) or unlock. The exit
+// code is the errno.
+func flockfd(args []string) int {
+	fd, err := strconv.Atoi(args[0])
+	must(err)
+	how := map[string]int{
+		"share": unix.LOCK_SH, "exclusive": unix.LOCK_EX, "try": unix.LOCK_EX | unix.LOCK_NB, "unlock": unix.LOCK_UN,
+	}[args[1]]
+	var errno unix.Errno
+	if errors.As(retry(func() error { return unix.Flock(fd, how) }), &errno) {
+		return int(errno)
+	}
+	return 0
+}
+
+// pollfd FD polls an inherited descriptor for an error.
+func pollfd(args []string) int {
+	fd, err := strconv.Atoi(args[0])
+	must(err)
+	fds := []unix.PollFd{{Fd: int32(fd)}}
+	must(retry(func() error { _, err := unix.Poll(fds, -1); return err }))
+	if fds[0].Revents == unix.POLLERR|unix.POLLHUP {
+		fmt.Println("lost")
+		return 0
+	}
+	fmt.Printf("revents %#x\n", fds[0].Revents)
+	return 1
+}
+
+// again PATH N WHAT does the same N times: stat, read (through one descriptor), cat (open, read, close) or list.
+func again(args []string) int {
+	n, err := strconv.Atoi(args[1])
+	must(err)
+	fd, err := open(args[0], unix.O_RDONLY)
+	must(err)
+	buf := make([]byte, 65536)
+	once := map[string]func() error{
+		"stat": func() error { return unix.Stat(args[0], new(unix.Stat_t)) },
+		"read": func() error { _, err := unix.Pread(fd, buf, 0); return err },
+		"cat": func() error {
+			fd, err := unix.Open(args[0], unix.O_RDONLY, 0)
+			if err == nil {
+				_, err = unix.Pread(fd, buf, 0)
+				unix.Close(fd)
+			}
+			return err
+		},
+		"list": func() error {
+			if _, err := unix.Seek(fd, 0, 0); err != nil {
+				return err
+			}
+			_, err := unix.Getdents(fd, buf)
+			return err
+		},
+	}[args[2]]
+	for range n {
+		must(retry(once))
+	}
 	return 0
 }
