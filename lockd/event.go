@@ -29,6 +29,11 @@ func (h *Host) event(e *table.Event) {
 	case table.Deadlock:
 		h.suspected(l)
 	case table.Lost:
+		if l.unclaimed != nil && l.unclaimed.before == queue.None {
+			l.unclaimed.timer.Stop()
+			l.unclaimed = nil // nobody has it
+			return
+		}
 		n := h.lockNotice(NoticeLost, l)
 		n.Mode, n.Token = l.Mode(), l.Token()
 		h.lose(l, n, h.lossReason)
@@ -43,8 +48,15 @@ func (h *Host) event(e *table.Event) {
 func (h *Host) grantedLater(l *Lock, e *table.Event) {
 	w := l.wait
 	l.t.Since = h.cfg.Now()
-	if w == nil {
+	switch {
+	case w == nil && l.unclaimed == nil && l.Mode() == e.Mode:
+		return // what was granted without a claim is given back
+	case w == nil:
 		h.granted(l, 0, e.Converted)
+		return
+	case w.linger != nil:
+		l.unclaimed = w.linger
+		h.finish(l, nil)
 		return
 	}
 	h.granted(l, w.expires, e.Converted)
@@ -61,6 +73,9 @@ func (h *Host) grantedLater(l *Lock, e *table.Event) {
 // blocking is a blocking AST. Subscribers are told of each request that is held up, the lock's own listener once for each
 // mode that is asked for, and again when whoever caused that does not wait any more.
 func (h *Host) blocking(l *Lock, e *table.Event) {
+	if l.unclaimed != nil {
+		return
+	}
 	fresh := l.Listener != nil && l.tellBlocked(e)
 	if !fresh && !h.subscribed.Load() {
 		return

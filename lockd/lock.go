@@ -17,9 +17,10 @@ type waiter struct {
 	convert  bool
 	mode     queue.Mode // asked for
 	expires  time.Duration
-	looking  bool // a goroutine looks for own locks
-	again    bool // and has to do so again
-	begun    bool // the caller of an asynchronous request was told that it is accepted
+	looking  bool    // a goroutine looks for own locks
+	again    bool    // and has to do so again
+	linger   *linger // it was interrupted and keeps its place
+	begun    bool    // the caller of an asynchronous request was told that it is accepted
 }
 
 // ttl takes a lock away when its time to live is over.
@@ -40,6 +41,13 @@ type ttl struct {
 // The lock must not be held or waiting.
 func (h *Host) Lock(c *Call, l *Lock, r Request) error {
 	h.mu.Lock()
+	if l.wait != nil || l.unclaimed != nil {
+		h.onTime()
+		if w, claimed := h.endLinger(c, l, &r, queue.None); claimed || w != nil {
+			h.unlock()
+			return h.await(c, l, w, r)
+		}
+	}
 	if err := h.admit(l, &r); err != nil {
 		h.mu.Unlock()
 		return err
@@ -59,6 +67,7 @@ func (h *Host) Lock(c *Call, l *Lock, r Request) error {
 // the errors of Lock. The Listener is told of the grant (NoticeGranted), or of why there will be none (NoticeFailed).
 func (h *Host) Enqueue(c *Call, l *Lock, r Request) error {
 	h.mu.Lock()
+	h.endLinger(c, l, nil, queue.None)
 	if err := h.admit(l, &r); err != nil {
 		h.mu.Unlock()
 		return err
@@ -78,36 +87,46 @@ func (h *Host) Enqueue(c *Call, l *Lock, r Request) error {
 // Convert changes the mode of a lock that is held. A mode that the present one covers is given at once. While it
 // waits the lock keeps what it has, and after an error too, but for ErrLost. Errors as for Lock.
 func (h *Host) Convert(c *Call, l *Lock, mode queue.Mode, flags queue.Flags, wait time.Duration) error {
+	return h.ConvertBy(c, l, Request{Mode: mode, Flags: flags, Wait: wait})
+}
+
+// ConvertBy is Convert with all that a request can say. Its Ino and TTL are ignored.
+func (h *Host) ConvertBy(c *Call, l *Lock, r Request) error {
 	h.mu.Lock()
-	switch {
-	case h.phase == fresh || h.phase == closed:
-		h.mu.Unlock()
-		return ErrClosed
-	case l.lost.Load():
-		h.mu.Unlock()
-		return ErrLost
-	case !l.t.Held() || l.wait != nil:
-		h.mu.Unlock()
-		return ErrBusy
-	case flags.Check(l.t.Mode, mode) != nil:
-		h.mu.Unlock()
-		return ErrFlags
-	case h.phase == draining && !l.t.Mode.Covers(mode):
-		h.mu.Unlock()
-		return ErrDraining
-	}
 	now := h.onTime()
-	if l.lost.Load() {
+	r.Ino, r.TTL = l.t.Ino, 0
+	if w, claimed := h.endLinger(c, l, &r, l.Mode()); claimed || w != nil {
 		h.unlock()
-		return ErrLost
+		return h.await(c, l, w, r)
 	}
-	if h.table.TryConvert(&l.t, mode, flags) {
+	if err := h.admitConversion(l, &r); err != nil {
+		h.unlock()
+		return err
+	}
+	if h.table.TryConvert(&l.t, r.Mode, r.Flags) {
 		l.t.Since = now
 		h.granted(l, 0, true)
 		h.unlock()
 		return nil
 	}
-	return h.ask(c, l, Request{Ino: l.t.Ino, Mode: mode, Flags: flags, Wait: wait}, false)
+	return h.ask(c, l, r, false)
+}
+
+// admitConversion refuses conversions that make no sense.
+func (h *Host) admitConversion(l *Lock, r *Request) error {
+	switch {
+	case h.phase == fresh || h.phase == closed:
+		return ErrClosed
+	case l.lost.Load():
+		return ErrLost
+	case !l.t.Held() || l.wait != nil:
+		return ErrBusy
+	case r.Flags.Check(l.t.Mode, r.Mode) != nil:
+		return ErrFlags
+	case h.phase == draining && !l.t.Mode.Covers(r.Mode):
+		return ErrDraining
+	}
+	return nil
 }
 
 // Release lets go of a lock, or withdraws the request that waits. A lock that was lost becomes no lock, which can be
@@ -115,6 +134,7 @@ func (h *Host) Convert(c *Call, l *Lock, mode queue.Mode, flags queue.Flags, wai
 func (h *Host) Release(l *Lock) {
 	h.mu.Lock()
 	h.onTime()
+	h.endLinger(nil, l, nil, queue.None)
 	if l.wait != nil {
 		h.finish(l, ErrInterrupted)
 	}
@@ -229,26 +249,30 @@ func (h *Host) ask(c *Call, l *Lock, r Request, async bool) error {
 	if async {
 		return err // nil, or why it was refused at once
 	}
-	return h.await(c, l, w, r.Wait)
+	return h.await(c, l, w, r)
 }
 
-// await waits for the end of a request, or withdraws it.
-func (h *Host) await(c *Call, l *Lock, w *waiter, wait time.Duration) error {
+// await waits for the end of a request, or withdraws it. Without a waiter it is granted already.
+func (h *Host) await(c *Call, l *Lock, w *waiter, r Request) error {
+	if w == nil {
+		return nil
+	}
+	done := w.done // before anybody can change it: the caller has just made it
 	select {
-	case <-w.done:
+	case <-done:
 		return w.err
 	default:
 	}
 	c.park()
 	var over <-chan time.Time
-	if wait > 0 {
-		timer := time.NewTimer(wait)
+	if r.Wait > 0 {
+		timer := time.NewTimer(r.Wait)
 		defer timer.Stop()
 		over = timer.C
 	}
 	var err error
 	select {
-	case <-w.done:
+	case <-done:
 		return w.err
 	case <-c.cancel():
 		err = ErrInterrupted
@@ -256,8 +280,11 @@ func (h *Host) await(c *Call, l *Lock, w *waiter, wait time.Duration) error {
 		err = ErrTimeout
 	}
 	h.mu.Lock()
+	defer h.unlock()
+	if err == ErrInterrupted && h.lingers(l, w, &r) {
+		return err
+	}
 	h.withdrawLock(l, w, err)
-	h.unlock()
 	return w.err
 }
 
@@ -280,7 +307,7 @@ func (h *Host) finish(l *Lock, err error) {
 		close(w.done)
 		return
 	}
-	if err != nil && err != ErrLost && err != ErrInterrupted && w.begun {
+	if err != nil && err != ErrLost && err != ErrInterrupted && w.begun && w.linger == nil {
 		n := h.lockNotice(NoticeFailed, l)
 		n.Err, n.Wanted = err, w.mode
 		h.tellListener(l, n)
@@ -369,6 +396,10 @@ func (h *Host) lose(l *Lock, n Notice, why string) {
 // forget makes a lock have nothing.
 func (h *Host) forget(l *Lock) {
 	l.disarm()
+	if l.unclaimed != nil {
+		l.unclaimed.timer.Stop()
+		l.unclaimed = nil
+	}
 	h.young.drop(l)
 	l.told = nil
 	l.mode.Store(0)

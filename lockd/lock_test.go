@@ -475,8 +475,15 @@ func TestInterruptsRaceGrants(t *testing.T) {
 					}
 					f, mode := rnd.IntN(3), modes[rnd.IntN(len(modes))]
 					req := lockd.Request{Ino: files[f], Mode: mode, Wait: time.Duration(rnd.IntN(3)) * time.Millisecond}
+					if rnd.IntN(2) == 0 {
+						req.Linger = time.Millisecond
+					}
 					var l lockd.Lock
-					if err := r.h.Lock(c, &l, req); err != nil {
+					err := r.h.Lock(c, &l, req)
+					if err == lockd.ErrInterrupted && rnd.IntN(2) == 0 {
+						err = r.h.Lock(&lockd.Call{PID: g + 1}, &l, req)
+					}
+					if err != nil {
 						if l.Mode() != queue.None {
 							t.Errorf("%v, and mode %v", err, l.Mode())
 						}
@@ -500,6 +507,7 @@ func TestInterruptsRaceGrants(t *testing.T) {
 			})
 		}
 		work.Wait()
+		time.Sleep(time.Second) // for what lingers
 		r.empty()
 		for _, ino := range files {
 			r.h.Release(r.lock(ino, queue.EX, 99))

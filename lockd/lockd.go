@@ -107,6 +107,9 @@ type Request struct {
 	Flags queue.Flags
 	Wait  time.Duration // 0: for ever
 	TTL   time.Duration // after that long under the grant it is taken away as lost; 0: never
+	// Linger is how long the request keeps its place after an interrupt, for the caller to come again with the same: see
+	// linger.go. 0: not at all.
+	Linger time.Duration
 }
 
 // Lock is the lock of one open descriptor, or its request. The zero value is no lock. Fs allocates it
@@ -123,15 +126,16 @@ type Lock struct {
 	lost  atomic.Bool
 
 	// Guarded by Host.mu.
-	wait    *waiter
-	ttl     *ttl
-	told    []told // blocking ASTs delivered since the grant
-	prev    *Lock  // in the list of young locks
-	next    *Lock
-	tgid    uint32 // process of t.PID, 0: not looked up yet
-	young   bool   // in that list
-	suspect bool   // a goroutine looks after the deadlock of its wait
-	async   bool   // its Listener is told of the grant
+	wait      *waiter
+	unclaimed *linger // granted after the interrupt of a request that lingers
+	ttl       *ttl
+	told      []told // blocking ASTs delivered since the grant
+	prev      *Lock  // in the list of young locks
+	next      *Lock
+	tgid      uint32 // process of t.PID, 0: not looked up yet
+	young     bool   // in that list
+	suspect   bool   // a goroutine looks after the deadlock of its wait
+	async     bool   // its Listener is told of the grant
 }
 
 // Mode returns what the lock has now: None if nothing is granted.
