@@ -53,17 +53,14 @@ func (f *files) ListDir(dir string) ([]string, error) {
 // prepare makes the file of a segment, full of zeros and safe against a crash.
 func (f *files) prepare(info types.SegmentInfo) error {
 	path := filepath.Join(f.dir, segment.FileName(info))
-	if err := os.Remove(path); err == nil || !errors.Is(err, os.ErrNotExist) {
-		if err != nil {
-			return err
-		}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err // what a crash left
 	}
 	err := f.allocate(path, int64(info.SizeLimit))
 	if errors.Is(err, unix.ENOSPC) && f.reserve.giveUp(int64(info.SizeLimit)) {
 		err = f.allocate(path, int64(info.SizeLimit))
 	}
 	if err != nil {
-		os.Remove(path)
 		return fmt.Errorf("make the next segment of the log, %d bytes: %w", info.SizeLimit, err)
 	}
 	return syncDir(f.dir)
@@ -77,7 +74,11 @@ func (f *files) allocate(path string, size int64) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(allocate(h, size), h.Sync(), h.Close())
+	if err := errors.Join(allocate(h, size), h.Sync(), h.Close()); err != nil {
+		os.Remove(path)
+		return err
+	}
+	return nil
 }
 
 func (f *files) check(op, path string) error {
@@ -125,8 +126,16 @@ func (l *logFile) WriteAt(b []byte, off int64) (int, error) {
 	if err := l.files.check("write", l.Name()); err != nil {
 		return 0, err
 	}
-	return l.File.WriteAt(b, off)
+	n, err := l.File.WriteAt(b, off)
+	if errors.Is(err, unix.ENOSPC) && l.files.reserve.giveUp(int64(len(b))+blockSlack) {
+		n, err = l.File.WriteAt(b, off) // past the allocated size
+	}
+	return n, err
 }
+
+// blockSlack is what a file system may need beside the bytes, for the blocks that a write begins and ends in and its own
+// records of them.
+const blockSlack = 64 << 10
 
 func (l *logFile) Sync() error {
 	if err := l.files.check("sync", l.Name()); err != nil {

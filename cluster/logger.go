@@ -26,6 +26,8 @@ var quiet = map[string]bool{
 	"Election timeout reached, restarting election":            true,
 	"not part of stable configuration, aborting election":      true,
 	"no known peers, aborting election":                        true,
+	"failed to commit logs":                                    true, // Node.appendEnded says so, once
+	"failed to take snapshot":                                  true, // Node.snapshots does
 	"skipping application of old log":                          true,
 	"unable to get address for server, using fallback address": true,
 }
