@@ -72,31 +72,38 @@ func (h *handle) flock(cancel <-chan struct{}, in *fuse.LkIn, wait bool) fuse.St
 		}
 	}
 	defer h.turn.leave()
-	var flags queue.Flags
+	r := lockd.Request{Ino: h.ino, Mode: modes.plain, Linger: restartTime}
 	if !wait {
-		flags = queue.NoQueue
+		r.Flags, r.Linger = queue.NoQueue, 0
 	}
 	if h.isNamed() {
-		return status(h.convert(c, modes.named, flags, 0), forFlock)
+		r.Mode = modes.named
+		return status(h.convert(c, r), forFlock)
 	}
-	return status(h.flockPlain(c, modes.plain, flags), forFlock)
+	return status(h.flockPlain(c, r), forFlock)
 }
 
+// restartTime is how long a flock(2) that a signal interrupted keeps its place in the queue: the kernel restarts it, as
+// a new request, when the signal's handler has returned.
+const restartTime = 50 * time.Millisecond
+
 // flockPlain is flock(2) as it is everywhere: changing a lock lets go of the old one first.
-func (h *handle) flockPlain(c *lockd.Call, mode queue.Mode, flags queue.Flags) error {
+func (h *handle) flockPlain(c *lockd.Call, r lockd.Request) error {
+	has := h.lock.Mode()
 	switch {
-	case !h.rights.allow(mode):
+	case !h.rights.allow(r.Mode):
 		return syscall.EACCES
-	case mode != queue.None && h.fs.host.Check(&h.lock) != nil:
+	case r.Mode == queue.None:
+		h.fs.host.Release(&h.lock)
+		return nil
+	case h.fs.host.Check(&h.lock) != nil:
 		return lockd.ErrLost // until LOCK_UN: the program must learn of it
-	case mode != queue.None && h.lock.Mode() == mode:
+	case has == r.Mode:
 		return nil
+	case has != queue.None:
+		h.fs.host.Release(&h.lock)
 	}
-	h.fs.host.Release(&h.lock)
-	if mode == queue.None {
-		return nil
-	}
-	err := h.fs.lock(c, &h.lock, lockd.Request{Ino: h.ino, Mode: mode, Flags: flags})
+	err := h.fs.lock(c, &h.lock, r)
 	h.holds()
 	return err
 }
@@ -126,29 +133,29 @@ func (h *handle) request(c *lockd.Call, r lockd.Request, async bool) error {
 
 // convert changes the mode of a lock. What was written commits first if the new mode no longer permits writing. The
 // caller has the handle's turn.
-func (h *handle) convert(c *lockd.Call, mode queue.Mode, flags queue.Flags, wait time.Duration) error {
+func (h *handle) convert(c *lockd.Call, r lockd.Request) error {
 	switch {
-	case !h.rights.allow(mode):
+	case !h.rights.allow(r.Mode):
 		return syscall.EACCES
 	case h.fs.host.Check(&h.lock) != nil:
 		return lockd.ErrLost
 	case h.lock.Mode() == queue.None:
 		return syscall.EINVAL // asked for asynchronously, and not there yet
 	}
-	if h.lock.Mode().Writes() && !mode.Writes() {
+	if h.lock.Mode().Writes() && !r.Mode.Writes() {
 		if errno := h.commit(c); errno != 0 {
 			return commitFailure{errno}
 		}
 	}
 	closing := h.fs.shared.any()
-	err := h.fs.host.Convert(c, &h.lock, mode, flags, wait)
+	err := h.fs.host.ConvertBy(c, &h.lock, r)
 	if closing != nil && errors.Is(err, lockd.ErrBusy) {
 		if c.Park != nil {
 			c.Park()
 		}
 		select {
 		case <-closing:
-			err = h.fs.host.Convert(c, &h.lock, mode, flags, wait)
+			err = h.fs.host.ConvertBy(c, &h.lock, r)
 		case <-c.Cancel:
 			err = lockd.ErrInterrupted
 		}

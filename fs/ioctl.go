@@ -122,7 +122,7 @@ func (h *handle) ioctlConvert(c *lockd.Call, payload, reply []byte) syscall.Errn
 		return errno
 	}
 	defer h.turn.leave()
-	err = h.convert(c, queue.Mode(r.Mode), queueFlags(r.Flags), r.Wait)
+	err = h.convert(c, lockd.Request{Mode: queue.Mode(r.Mode), Flags: queueFlags(r.Flags), Wait: r.Wait})
 	var failed commitFailure
 	if errors.As(err, &failed) {
 		return failed.errno
