@@ -89,6 +89,7 @@ func (h *Host) blocking(l *Lock, e *table.Event) {
 		n.By = Party{Host: s.Host}
 	}
 	if fresh {
+		h.counts.Blocking++
 		h.tellListener(l, n)
 	}
 	h.publish(n)
@@ -153,6 +154,7 @@ func (h *Host) publish(n Notice) {
 	if n.Ino != 0 && n.above == nil {
 		n.above = h.View().Ancestors(nil, n.Ino)
 	}
+	h.counts.Notices++
 	h.outbox = append(h.outbox, delivery{n: n})
 }
 

@@ -67,6 +67,7 @@ type Host struct {
 	losses     uint64 // sessions lost
 	lossReason string
 	young      youngList
+	counts     Counters
 }
 
 // phase is how far a Host has come.

@@ -55,6 +55,7 @@ func (h *Host) Lock(c *Call, l *Lock, r Request) error {
 	now := h.onTime()
 	l.asked(c, r.Ino)
 	if h.table.Try(&l.t, r.Mode, r.Flags) {
+		h.counts.Warm++
 		l.t.Since = now
 		h.granted(l, r.TTL, false)
 		h.unlock()
@@ -75,6 +76,7 @@ func (h *Host) Enqueue(c *Call, l *Lock, r Request) error {
 	now := h.onTime()
 	l.asked(c, r.Ino)
 	if h.table.Try(&l.t, r.Mode, r.Flags) {
+		h.counts.Warm++
 		l.t.Since = now
 		h.granted(l, r.TTL, false)
 		h.tellListener(l, h.lockNotice(NoticeGranted, l))
@@ -104,6 +106,7 @@ func (h *Host) ConvertBy(c *Call, l *Lock, r Request) error {
 		return err
 	}
 	if h.table.TryConvert(&l.t, r.Mode, r.Flags) {
+		h.counts.Warm++
 		l.t.Since = now
 		h.granted(l, 0, true)
 		h.unlock()
@@ -227,6 +230,7 @@ func (h *Host) ask(c *Call, l *Lock, r Request, async bool) error {
 	}
 	h.order++
 	w.order = h.order
+	h.counts.Waits++
 	if r.Flags&(queue.NoQueue|queue.Try) != 0 {
 		h.hurry() // the table ends it by the clock
 	}
@@ -303,6 +307,14 @@ func (h *Host) finish(l *Lock, err error) {
 	l.wait = nil
 	w.finished, w.err = true, err
 	h.endWait(w.tid)
+	switch err {
+	case ErrBusy:
+		h.counts.Busy++
+	case ErrTimeout:
+		h.counts.Timeouts++
+	case ErrInterrupted:
+		h.counts.Interrupts++
+	}
 	if w.done != nil {
 		close(w.done)
 		return
@@ -335,6 +347,7 @@ func (h *Host) granted(l *Lock, expires time.Duration, convert bool) {
 	l.mode.Store(uint32(l.t.Mode))
 	l.token.Store(l.t.Token)
 	l.told = nil
+	h.counts.Grants++
 	if l.tgid == 0 && l.t.PID != 0 {
 		h.young.add(l)
 	}
@@ -387,6 +400,7 @@ func (h *Host) lose(l *Lock, n Notice, why string) {
 		h.finish(l, ErrLost)
 	}
 	l.lost.Store(true)
+	h.counts.LocksLost++
 	h.forget(l)
 	n.Reason = why
 	h.tellListener(l, n)

@@ -174,6 +174,8 @@ func (h *Host) propose() {
 				}
 				buf = q.batch(buf)
 				q.inflight++
+				h.counts.Entries++
+				h.counts.Commands += uint64(len(buf))
 			}
 			h.unlock()
 			entry := state.Encode(buf)
@@ -193,6 +195,7 @@ func (h *Host) proposed(q *proposals, err error) {
 	q.inflight--
 	switch {
 	case err != nil:
+		h.counts.Failed++
 		q.failed = true
 	case !q.failed:
 		q.pause = 0

@@ -103,6 +103,7 @@ func (h *Host) beginRange(c *Call, ino uint64, r Range, wait bool) (*rangeWait, 
 		w.tid = c.PID
 		h.beginWait(w.tid)
 	}
+	h.counts.RangeLocks++
 	h.rangeID++
 	h.ranges[h.rangeID] = w
 	return w, h.rangeID, nil
