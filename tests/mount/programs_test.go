@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -31,6 +32,7 @@ var programs = map[string]harness.Program{
 	"async":       async,
 	"flockfd":     flockfd,
 	"again":       again,
+	"signalled":   signalled,
 	"pollfd":      pollfd,
 }
 
@@ -340,5 +342,31 @@ func again(args []string) int {
 	for range n {
 		must(retry(once))
 	}
+	return 0
+}
+
+// signalled PATH gets a signal every few milliseconds while it waits for a flock, and prints when it has it. The
+// runtime installs its handlers with SA_RESTART, so the kernel restarts the call each time.
+func signalled(args []string) int {
+	runtime.LockOSThread()
+	signal.Notify(make(chan os.Signal, 1), unix.SIGUSR1)
+	fd, err := open(args[0], unix.O_RDONLY)
+	must(err)
+	tid := unix.Gettid()
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(5 * time.Millisecond):
+				unix.Tgkill(unix.Getpid(), tid, unix.SIGUSR1)
+			}
+		}
+	}()
+	fmt.Println("waiting")
+	must(retry(func() error { return unix.Flock(fd, unix.LOCK_EX) }))
+	close(done)
+	fmt.Println("granted")
 	return 0
 }

@@ -350,3 +350,17 @@ func TestPollForBlocking(t *testing.T) {
 	}
 	q.Soon(time.Second)
 }
+
+// TestRestartKeepsThePlace: flock(2) restarts by itself after a signal; who gets many is not overtaken for that.
+func TestRestartKeepsThePlace(t *testing.T) {
+	d := harness.Start(t, "lock")
+	a, b, c := d.Shell(t), d.Shell(t), d.Shell(t)
+	a.OK("exec 9<>$M/a; mkfifo $T/order; exec 8<>$T/order")
+	p := b.Start("$C signalled $M/a >$T/order")
+	a.OK("read x <&8; sleep 0.2")
+	q := c.Start("flock $M/a echo overtook >$T/order")
+	q.Waits(waits)
+	a.OK("exec 9>&-; read x <&8; read y <&8; test $x,$y = granted,overtook")
+	p.Soon(time.Second)
+	q.Soon(time.Second)
+}
