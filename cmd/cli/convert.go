@@ -52,6 +52,12 @@ mode is granted at once. Giving up PW or EX commits what was written.`,
 			return nil
 		},
 	}
+	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(args) == 1 {
+			return run.Modes, cobra.ShellCompDirectiveNoFileComp
+		}
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
 	w.Register(cmd.Flags())
 	flags.Register(cmd.Flags(), true)
 	return cmd

@@ -115,6 +115,7 @@ func newCommand() (*cobra.Command, *options) {
 	f.Var(signalFlag{&o.onBlocking}, "on-blocking", "send `SIGNAL` to CMD when another is blocked by this lock")
 	f.BoolVar(&o.verbose, "verbose", false, "say how long it took and what is executed")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "do not say whom it is waiting for")
+	cmd.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions(Modes, cobra.ShellCompDirectiveNoFileComp))
 	return cmd, o
 }
 
@@ -191,6 +192,9 @@ func (o *options) descriptor(arg string) error {
 	}
 	return nil
 }
+
+// Modes are the words for the modes, as completion offers them.
+var Modes = []string{"nl", "cr", "cw", "pr", "pw", "ex"}
 
 // The flags with a syntax of their own.
 

@@ -40,7 +40,11 @@ func (w Waiting) Conflict(op, path string, err error) error {
 			return exit.Status(exit.Busy) // as flock -n: not a word
 		}
 	}
-	return exit.Of(op, path, err)
+	e := exit.Of(op, path, err)
+	if errors.Is(err, unix.EINVAL) {
+		e.What, e.Do = "the flags do not fit the mode, or the descriptor has no lock to convert", "see lockfs "+op+" --help"
+	}
+	return e
 }
 
 // busy reports whether the lock was there but not to be had in time.
