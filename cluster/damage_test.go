@@ -275,7 +275,11 @@ func TestStoreBits(t *testing.T) {
 	must(t, err)
 	used := lastByte(b) + 1
 	rnd := rand.New(rand.NewPCG(5, 6))
-	for range 800 {
+	flips := 800
+	if testing.Short() {
+		flips = 100
+	}
+	for range flips {
 		at, bit := rnd.IntN(used), byte(1)<<rnd.IntN(8)
 		b[at] ^= bit
 		must(t, os.WriteFile(path, b, 0o600))

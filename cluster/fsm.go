@@ -71,8 +71,7 @@ func (m *machine) ApplyBatch(logs []*raft.Log) []any {
 func (m *machine) apply(l *raft.Log) ([]state.Change, error) {
 	changes, err := m.state.Apply(l.Index, l.Data)
 	if err != nil {
-		return nil, fmt.Errorf("lockfs: this host cannot go on at entry %d of the log: %w; it stops here, so that it does not "+
-			"diverge from the others: run the version of lockfs that wrote the entry, or a newer one", l.Index, err)
+		return nil, fmt.Errorf("%w (this host stops here, so as not to diverge from the others)", err)
 	}
 	return changes, nil
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/hashicorp/raft"
@@ -19,11 +20,11 @@ type testJournal struct {
 	*journal
 	dir   string
 	store *store
-	fails map[string]error // by operation: allocate, write, sync
+	fails sync.Map // operation (allocate, write, sync) to error
 }
 
 func newTestJournal(t fataler, dir string) *testJournal {
-	j := &testJournal{dir: dir, fails: map[string]error{}}
+	j := &testJournal{dir: dir}
 	must(t, os.MkdirAll(filepath.Join(dir, logName), 0o700))
 	must(t, createStore(dir, Identity{Format: 1, Cluster: "c", Host: "h", Founded: true}))
 	j.open(t)
@@ -35,7 +36,7 @@ func (j *testJournal) open(t fataler) {
 	j.store, err = openStore(filepath.Join(j.dir, storeName))
 	must(t, err)
 	log := filepath.Join(j.dir, logName)
-	f := &files{dir: log, reserve: newReserve(log, 16<<10), fault: func(op, name string) error { return j.fails[op] }}
+	f := &files{dir: log, reserve: newReserve(log, 16<<10), fault: j.fault}
 	j.journal, err = openJournal(&logMeta{store: j.store, files: f}, 16<<10, &raftLog{to: slog.New(slog.DiscardHandler)})
 	must(t, err)
 }
@@ -43,6 +44,14 @@ func (j *testJournal) open(t fataler) {
 func (j *testJournal) close(t fataler) {
 	must(t, j.journal.Close())
 	must(t, j.store.Close())
+}
+
+func (j *testJournal) fault(op, _ string) error {
+	err, _ := j.fails.Load(op)
+	if err == nil {
+		return nil
+	}
+	return err.(error)
 }
 
 // entries makes n entries from an index on, told apart by their tag.
@@ -68,7 +77,7 @@ func TestJournalAfterFailures(t *testing.T) {
 		t.Run(op, func(t *testing.T) {
 			j := newTestJournal(t, t.TempDir())
 			must(t, j.StoreLogs(entries(1, 3, 100, 'a')))
-			j.fails[op] = unix.EIO
+			j.fails.Store(op, error(unix.EIO))
 			for range 2 {
 				if err := j.StoreLogs(entries(4, 2, 100, 'b')); !errors.Is(err, unix.EIO) {
 					t.Fatal(err)
@@ -77,7 +86,7 @@ func TestJournalAfterFailures(t *testing.T) {
 			if last, _ := j.LastIndex(); last != 3 {
 				t.Fatalf("last %d", last)
 			}
-			clear(j.fails)
+			j.fails.Clear()
 			must(t, j.StoreLogs(entries(4, 1, 100, 'c')))
 			must(t, j.StoreLogs(entries(5, 1, 100, 'c')))
 			for range 2 {
@@ -99,7 +108,7 @@ func TestJournalAfterFailures(t *testing.T) {
 	}
 	t.Run("no room for the next segment", func(t *testing.T) {
 		j := newTestJournal(t, t.TempDir())
-		j.fails["allocate"] = unix.ENOSPC
+		j.fails.Store("allocate", error(unix.ENOSPC))
 		next, failed := uint64(1), false
 		for range 40 {
 			if err := j.StoreLogs(entries(next, 1, 1000, 'a')); err != nil {
@@ -115,7 +124,7 @@ func TestJournalAfterFailures(t *testing.T) {
 			t.Fatalf("failed %v at entry %d", failed, next)
 		}
 		j.close(t) // with a full segment and no next one
-		clear(j.fails)
+		j.fails.Clear()
 		j.open(t)
 		if last, _ := j.LastIndex(); last != next-1 {
 			t.Fatalf("last %d of %d", last, next-1)
@@ -163,18 +172,19 @@ func TestJournalModel(t *testing.T) {
 			"append": func(r *rapid.T) {
 				n, size := rapid.IntRange(1, 6).Draw(r, "n"), rapid.SampledFrom([]int{1, 100, 3000, 20000}).Draw(r, "size")
 				logs := entries(first+uint64(len(model)), n, size, rapid.Byte().Draw(r, "tag"))
-				if op := rapid.SampledFrom([]string{"", "", "", "write", "sync", "allocate"}).Draw(r, "fails"); op != "" {
-					j.fails[op] = unix.ENOSPC
+				op := rapid.SampledFrom([]string{"", "", "", "write", "sync", "allocate"}).Draw(r, "fails")
+				if op != "" {
+					j.fails.Store(op, error(unix.ENOSPC))
 				}
 				err := j.StoreLogs(logs)
 				if err == nil {
 					model, maybe = append(model, logs...), nil
-				} else if len(j.fails) == 0 {
+				} else if op == "" {
 					r.Fatal(err)
 				} else {
 					maybe = append(maybe, logs)
 				}
-				clear(j.fails)
+				j.fails.Clear()
 			},
 			"compact": func(r *rapid.T) {
 				if len(model) == 0 {
