@@ -8,6 +8,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/lockfs/lockfs/lockd"
+	"github.com/lockfs/lockfs/lockd/process"
 )
 
 // rangeOwners are the owners of fcntl(2) locks that were taken through this mount, by file: a FLUSH of such an owner
@@ -54,6 +55,10 @@ func (h *handle) setRange(cancel <-chan struct{}, in *fuse.LkIn, wait bool) fuse
 	}
 	if in.Lk.Typ == syscall.F_UNLCK {
 		return status(h.fs.host.UnlockRange(c, h.ino, r), forRange)
+	}
+	if wait {
+		h.fs.park(&in.InHeader) // it waits for the log in any case
+		r.OFD = process.WaitsForOFD(in.Pid)
 	}
 	// The owner is noted first: its process may be killed while it waits, and its close then drops what was granted.
 	h.tookRange(in.Owner)

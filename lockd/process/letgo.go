@@ -151,16 +151,7 @@ func (s *search) vforkStuck(pid uint32) bool {
 
 // waitedFor returns the one process that a thread's wait4 or waitid names, 0 if it is any or not known.
 func waitedFor(tid uint32) uint32 {
-	text, err := os.ReadFile("/proc/" + strconv.FormatUint(uint64(tid), 10) + "/syscall") // may block: exec_update_lock
-	if err != nil {
-		return 0
-	}
-	fields := bytes.Fields(text)
-	if len(fields) < 3 {
-		return 0
-	}
-	nr, _ := number(fields[0])
-	first, second := hexArg(fields[1]), hexArg(fields[2])
+	nr, first, second := systemCall(tid)
 	switch {
 	case nr == unix.SYS_WAIT4 && int32(first) > 0:
 		return uint32(first)
@@ -168,6 +159,35 @@ func waitedFor(tid uint32) uint32 {
 		return uint32(second)
 	}
 	return 0
+}
+
+// WaitsForOFD reports whether a thread waits in fcntl(2) for a lock of an open file description (F_OFD_SETLKW), as
+// opposed to one of its process: a request to a FUSE daemon does not tell. False if it cannot be looked at. Must
+// not be called by the goroutine that reads the FUSE device (package comment).
+func WaitsForOFD(tid uint32) bool {
+	if tid == 0 {
+		return false
+	}
+	nr, _, cmd := systemCall(tid)
+	return nr == unix.SYS_FCNTL && cmd == unix.F_OFD_SETLKW
+}
+
+// systemCall returns the system call that a thread is blocked in and its first two arguments; a number of -1 if it is in
+// none or may not be looked at.
+func systemCall(tid uint32) (nr int64, first, second uint64) {
+	text, err := os.ReadFile("/proc/" + strconv.FormatUint(uint64(tid), 10) + "/syscall") // may block: exec_update_lock
+	if err != nil {
+		return -1, 0, 0
+	}
+	fields := bytes.Fields(text)
+	if len(fields) < 3 {
+		return -1, 0, 0
+	}
+	n, ok := number(fields[0])
+	if !ok {
+		return -1, 0, 0
+	}
+	return int64(n), hexArg(fields[1]), hexArg(fields[2])
 }
 
 func hexArg(word []byte) uint64 {

@@ -416,6 +416,32 @@ func TestCanLetGoThreads(t *testing.T) {
 	}
 }
 
+func TestWaitsForOFD(t *testing.T) {
+	for kind, cmd := range map[string]string{"POSIX": "fcntl.F_SETLKW", "OFD": "38"} {
+		path, _ := newFile(t)
+		c := start(t, "python3", `
+import fcntl, os, struct, sys
+lk = struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 1, 0)
+held = os.open(sys.argv[2], os.O_RDWR)
+fcntl.fcntl(held, 37, lk)
+print(os.getpid(), flush=True)
+waiting = os.open(sys.argv[2], os.O_RDWR)
+fcntl.fcntl(waiting, `+cmd+`, lk)
+`, path)
+		pid := c.number()
+		until(t, kind+" waits", func() bool {
+			nr, _, _ := systemCall(pid)
+			return nr == unix.SYS_FCNTL
+		})
+		if got := WaitsForOFD(pid); got != (kind == "OFD") {
+			t.Errorf("%s: %v", kind, got)
+		}
+	}
+	if WaitsForOFD(0) || WaitsForOFD(uint32(os.Getpid())) {
+		t.Error("a thread that does not wait")
+	}
+}
+
 func FuzzStat(f *testing.F) {
 	f.Add([]byte("1 (sh) S 1 2 3"))
 	f.Add([]byte("1 (a) b) R 77 0 0 0 0 1024 0 0 0 0 0 0 0 0 0 0 0 0 99 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 9\n"))
