@@ -1,0 +1,38 @@
+// Package posix tests the view posix with the lockfs program: what programs that bring their own lock protocol rely on.
+package posix
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/lockfs/lockfs/tests/actor"
+	"github.com/lockfs/lockfs/tests/harness"
+)
+
+func TestMain(m *testing.M) {
+	harness.MainBuilt(m, map[string]harness.Program{"actor": actor.Program})
+}
+
+// TestPlays runs each play on a native file system and then on a mount: what is wanted is what the kernel does.
+func TestPlays(t *testing.T) {
+	plays, err := filepath.Glob("testdata/*.play")
+	if err != nil || len(plays) == 0 {
+		t.Fatal("no plays", err)
+	}
+	d := harness.Start(t, "posix")
+	for _, play := range plays {
+		name := strings.TrimSuffix(filepath.Base(play), ".play")
+		t.Run(name+"/native", func(t *testing.T) { actor.Play(t, play, t.TempDir()) })
+		t.Run(name+"/lockfs", func(t *testing.T) {
+			dir := filepath.Join(d.Posix, name)
+			d.Run(t, "mkdir "+dir, 0)
+			actor.Play(t, play, dir)
+		})
+	}
+	if strings.Contains(d.Log(), "panic") {
+		t.Error(d.Log())
+	}
+	_ = os.Args
+}
