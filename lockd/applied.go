@@ -96,7 +96,7 @@ func (h *Host) applied(c *state.Change, rest []state.Change, v *state.View) {
 			}
 		}
 	case state.HostRefused, state.HostLowered:
-		h.recallAnswered(c)
+		h.recallAnswered(c, v)
 	case state.Recall:
 		if c.Session == h.lease.session {
 			h.hurry()

@@ -16,7 +16,8 @@ const suspectEvery = 250 * time.Millisecond
 //
 // The youngest wait of the cycle gets ErrDeadlock: at once if no thread of any process that has one of the descriptors
 // could let go of it (all wait here, or in wait(2) for one that does); otherwise after the cycle has stood for
-// Config.DeadlockWait.
+// Config.DeadlockWait. The latter is not for a request that only waits for another descriptor of its own process: one thread that
+// works under the lock for long while another waits for it is no deadlock.
 func (h *Host) suspected(l *Lock) {
 	if l.suspect || h.phase == closed {
 		return
@@ -48,7 +49,7 @@ func (h *Host) resolve(l *Lock) {
 		descs := heldDescriptors(cycle)
 		h.unlock()
 
-		old := h.cfg.DeadlockWait >= 0 && h.cfg.Now()-begin >= int64(h.cfg.DeadlockWait)
+		old := h.cfg.DeadlockWait >= 0 && !slices.Contains(order, 0) && h.cfg.Now()-begin >= int64(h.cfg.DeadlockWait)
 		if old || !h.cfg.Processes.CanLetGo(descs, h.isWaiting) {
 			h.mu.Lock()
 			if again, order := h.cycle(l); slices.Equal(again, cycle) && slices.Equal(order, orders) {
@@ -65,7 +66,8 @@ func (h *Host) resolve(l *Lock) {
 	}
 }
 
-// cycle returns the cycle that a lock is part of, and which wait of each member that is; nil if there is none.
+// cycle returns the cycle that a lock is part of, and which wait of each member that is, 0 for one that does not wait; nil if
+// there is none.
 func (h *Host) cycle(l *Lock) (cycle []*Lock, order []uint64) {
 	if l.wait == nil {
 		return nil, nil

@@ -5,12 +5,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/lockfs/lockfs/lockd/state"
 	"github.com/lockfs/lockfs/lockd/state/statepb"
 )
-
-// recallFor is how long a name operation waits for other hosts to give up what they merely cache, DESIGN 1.1.
-const recallFor = time.Second
 
 // Do proposes one operation and waits until it is applied here: at most Config.OpTimeout, then ErrNoQuorum. The
 // command's Op must be set; Session, Seq and, if it is 0, the time are filled in, and the command is the Host's from now on.
@@ -136,75 +132,4 @@ func (h *Host) Invalidate(c *Call, l *Lock, ino uint64) error {
 		return nil
 	}
 	return err
-}
-
-// Remove removes a name. It is refused with ErrBusy if a lock is held or awaited on the node on this host, or in use
-// on another; what others merely cache is recalled, for at most a second. With Posix the locks of this host do not matter.
-func (h *Host) Remove(c *Call, op *statepb.Remove) (Result, error) {
-	var pins []uint64
-	if n := h.View().Lookup(op.Parent, string(op.Name)); n != nil && !op.Posix {
-		pins = append(pins, n.Ino)
-	}
-	return h.conditional(c, pins, func() *statepb.Command {
-		return &statepb.Command{Op: &statepb.Command_Remove{Remove: op}}
-	})
-}
-
-// Rename moves a name, over another if there is one. The conditions of Remove go for the source with all below it and
-// for an overwritten target.
-func (h *Host) Rename(c *Call, op *statepb.Rename) (Result, error) {
-	var pins []uint64
-	v := h.View()
-	from, to := v.Lookup(op.Parent, string(op.Name)), v.Lookup(op.NewParent, string(op.NewName))
-	if from != nil && !op.Posix {
-		pins = append(pins, from.Ino)
-	}
-	if to != nil && !op.Noreplace && !op.Posix && to != from {
-		pins = append(pins, to.Ino)
-	}
-	return h.conditional(c, pins, func() *statepb.Command {
-		return &statepb.Command{Op: &statepb.Command_Rename{Rename: op}}
-	})
-}
-
-// conditional proposes a command under pins, again and again while other hosts are recalled.
-func (h *Host) conditional(c *Call, pins []uint64, command func() *statepb.Command) (Result, error) {
-	unpin, err := h.pin(pins)
-	if err != nil {
-		return Result{}, err
-	}
-	defer unpin()
-	deadline := time.NewTimer(recallFor)
-	defer deadline.Stop()
-	pause := time.Millisecond
-	for {
-		answered := h.awaitRecall(pins)
-		res, err := h.do(c, &pending{cmd: command()}, patience{most: h.cfg.OpTimeout})
-		if err != state.Recalling {
-			answered.stop()
-			if err == state.Busy {
-				err = ErrBusy
-			}
-			return res, err
-		}
-		retry := time.NewTimer(pause)
-		select {
-		case <-answered.refused:
-			err = ErrBusy
-		case <-deadline.C:
-			err = ErrBusy
-		case <-h.stopped:
-			err = ErrClosed
-		case <-answered.lowered:
-			err = nil
-		case <-retry.C:
-			err = nil
-		}
-		retry.Stop()
-		answered.stop()
-		if err != nil {
-			return res, err
-		}
-		pause = min(2*pause, 100*time.Millisecond)
-	}
 }

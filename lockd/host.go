@@ -34,10 +34,12 @@ type Host struct {
 
 	pendingBytes atomic.Int64 // of commands that somebody waits for
 
-	stopped chan struct{}  // closed by Close
-	work    sync.WaitGroup // all goroutines of this host
-	kick    chan struct{}  // wakes the proposer; one token
-	prod    chan struct{}  // wakes the ticker; one token
+	stopped  chan struct{}  // closed by Close
+	work     sync.WaitGroup // all goroutines of this host
+	kick     chan struct{}  // wakes the proposer; one token
+	prod     chan struct{}  // wakes the ticker; one token
+	closing  sync.Once
+	closeErr error
 
 	mu         sync.Mutex
 	phase      phase
@@ -212,13 +214,14 @@ func (h *Host) Drain(ctx context.Context) {
 }
 
 // Close ends the session as one that leaves, waits for that to be applied, at most for OpTimeout, and stops all goroutines.
-// Whoever waits gets ErrClosed or ErrLost.
+// Whoever waits gets ErrClosed, ErrDraining or ErrLost.
 func (h *Host) Close() error {
+	h.closing.Do(h.close)
+	return h.closeErr
+}
+
+func (h *Host) close() {
 	h.mu.Lock()
-	if h.phase == closed {
-		h.mu.Unlock()
-		return nil
-	}
 	started := h.phase != fresh
 	h.phase = draining
 	h.refuseWaiting(ErrDraining)
@@ -226,9 +229,8 @@ func (h *Host) Close() error {
 	session := h.lease.session
 	h.leaving = true
 	h.unlock()
-	var err error
 	if started && session != 0 {
-		err = h.leave(session)
+		h.closeErr = h.leave(session)
 	}
 	h.mu.Lock()
 	h.phase = closed
@@ -237,7 +239,6 @@ func (h *Host) Close() error {
 	h.unlock()
 	close(h.stopped)
 	h.work.Wait()
-	return err
 }
 
 // unlock is how every method that may have changed something lets go of the mutex: what the table wants proposed is

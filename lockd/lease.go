@@ -42,7 +42,12 @@ type opening struct {
 	sent  int64
 	end   uint64          // the former session, to be ended first
 	stale map[uint64]bool // nonces given up: their sessions, if they come, are ended
+
+	attempts uint64 // given up
 }
+
+// maxStale bounds the nonces that are remembered; what is forgotten expires.
+const maxStale = 256
 
 // probes are asked before each renewal whether their part of the daemon answers.
 type probes struct {
@@ -188,10 +193,7 @@ func (h *Host) openSession() {
 	o := &h.opening
 	if o.nonce == 0 || now-o.stamp > int64(h.cfg.SessionTTL/4) {
 		if o.nonce != 0 {
-			if o.stale == nil {
-				o.stale = make(map[uint64]bool)
-			}
-			o.stale[o.nonce] = true
+			h.giveUpNonce()
 		}
 		o.nonce, o.stamp = nonce(), now
 	}
@@ -205,6 +207,18 @@ func (h *Host) openSession() {
 			Host: h.cfg.Name, Nonce: o.nonce, Uid: h.cfg.UID, Gid: h.cfg.GID, Version: h.cfg.Version, BootId: h.cfg.BootID,
 		}},
 	})
+}
+
+// giveUpNonce ends an attempt to open a session, and says so in the log at the first, second, fourth … time.
+func (h *Host) giveUpNonce() {
+	o := &h.opening
+	if o.stale == nil || len(o.stale) >= maxStale {
+		o.stale = make(map[uint64]bool)
+	}
+	o.stale[o.nonce] = true
+	if o.attempts++; o.attempts&(o.attempts-1) == 0 {
+		h.log.Warn("no session yet: the cluster has no majority, or no room for one more session", "attempts", o.attempts)
+	}
 }
 
 // endSession proposes to end a session of this host.

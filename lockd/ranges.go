@@ -1,8 +1,6 @@
 package lockd
 
 import (
-	"slices"
-
 	"github.com/lockfs/lockfs/lockd/state"
 	"github.com/lockfs/lockfs/lockd/state/statepb"
 )
@@ -204,66 +202,4 @@ func (h *Host) loseRanges() {
 	for _, w := range h.ranges {
 		w.finish(errSessionLost)
 	}
-}
-
-// recallWatch waits for the answers to the recalls of a conditional removal.
-type recallWatch struct {
-	h       *Host
-	inos    []uint64
-	refused chan struct{} // closed: somebody uses it
-	lowered chan struct{} // closed: somebody gave way
-	done    bool
-}
-
-// awaitRecall begins to watch.
-func (h *Host) awaitRecall(inos []uint64) *recallWatch {
-	w := &recallWatch{h: h, inos: inos, refused: make(chan struct{}), lowered: make(chan struct{})}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.recalls[w] = struct{}{}
-	return w
-}
-
-func (w *recallWatch) stop() {
-	w.h.mu.Lock()
-	defer w.h.mu.Unlock()
-	delete(w.h.recalls, w)
-}
-
-// recallAnswered is told that a host lock was lowered, or that a request of this host was refused.
-func (h *Host) recallAnswered(c *state.Change) {
-	for w := range h.recalls {
-		if w.done {
-			continue
-		}
-		switch {
-		case c.Kind == state.HostLowered:
-			w.done = true
-			close(w.lowered)
-		case c.Session == h.lease.session && slices.Contains(w.inos, c.Ino):
-			w.done = true
-			close(w.refused)
-		}
-	}
-}
-
-// pin keeps resources as they are for a removal.
-func (h *Host) pin(inos []uint64) (unpin func(), err error) {
-	h.mu.Lock()
-	defer h.unlock()
-	for i, ino := range inos {
-		if !h.table.Pin(ino) {
-			for _, done := range inos[:i] {
-				h.table.Unpin(done)
-			}
-			return nil, ErrBusy
-		}
-	}
-	return func() {
-		h.mu.Lock()
-		for _, ino := range inos {
-			h.table.Unpin(ino)
-		}
-		h.unlock()
-	}, nil
 }
