@@ -39,6 +39,7 @@ func init() {
 	children["bench-server"] = func(args []string) error {
 		kind, dir := args[0], args[1]
 		fsys := newTestFS()
+		fsys.quiet = true
 		switch kind {
 		case "conn":
 			c, err := Mount(Options{MountPoint: dir, AllowOther: true})

@@ -31,6 +31,7 @@ type testFS struct {
 	mknodGate  chan struct{}
 	read       atomic.Int64 // replies to reads of file-drop
 	late       bool         // an open at a gate cannot be interrupted
+	quiet      bool         // no log, for benchmarks
 	stallFlush int          // every so many, it takes 5 ms
 
 	failed    []uint64 // fh of OpenFailed
@@ -72,6 +73,9 @@ func newTestFS() *testFS {
 
 // note writes into the log. Under mu.
 func (t *testFS) note(format string, args ...any) {
+	if t.quiet {
+		return
+	}
 	t.log = append(t.log, fmt.Sprintf(format, args...))
 	close(t.changed)
 	t.changed = make(chan struct{})
