@@ -432,7 +432,7 @@ func TestTLS(t *testing.T) {
 // TestHostile sends what no host sends. Each is closed within the handshake's time, and the port goes on.
 func TestHostile(t *testing.T) {
 	noLeaks(t)
-	b := newPort(t, Identity{"c", "b"}, func(c *Config) { c.handshake = 200 * time.Millisecond }).echo()
+	b := newPort(t, Identity{"c", "b"}, func(c *Config) { c.handshake = time.Second }).echo()
 	good := string(preface{Version, Raft, Identity{"c", "a"}}.encode())
 	for name, sent := range map[string]string{
 		"nothing":        "",
@@ -472,7 +472,7 @@ func TestHostile(t *testing.T) {
 func TestTooManyPending(t *testing.T) {
 	noLeaks(t)
 	b := newPort(t, Identity{"c", "b"}, func(c *Config) {
-		c.handshake = 500 * time.Millisecond
+		c.handshake = 2 * time.Second
 		c.limits = limits{pending: 10, perAddr: 4, open: 10}
 	}).echo()
 	var silent []net.Conn
@@ -518,7 +518,7 @@ func TestTooManyPending(t *testing.T) {
 // TestNobodyAccepts: a connection that is taken but not accepted does not stay for ever.
 func TestNobodyAccepts(t *testing.T) {
 	noLeaks(t)
-	b := newPort(t, Identity{"c", "b"}, func(c *Config) { c.handshake = 100 * time.Millisecond })
+	b := newPort(t, Identity{"c", "b"}, func(c *Config) { c.handshake = time.Second })
 	b.Listen(Raft)
 	a := newPort(t, Identity{"c", "a"})
 	c, err := a.Dial(t.Context(), b.at(), Raft)
