@@ -60,6 +60,7 @@ func (r *rig) start(cfg lockd.Config) (*lockd.Host, *lockdtest.Member) {
 		r.Fatal(err)
 	}
 	r.Cleanup(func() { h.Close() })
+	synctest.Wait()
 	return h, m
 }
 
@@ -81,6 +82,7 @@ func (r *rig) make(path string) uint64 {
 		}
 		ino = res.Ino
 	}
+	synctest.Wait() // until every host knows it
 	return ino
 }
 
