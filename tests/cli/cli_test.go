@@ -210,6 +210,7 @@ func (d *daemon) kill() {
 		d.cmd.Process.Kill()
 		d.cmd.Wait()
 	}
+	unix.Unmount(d.data(), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) // a script may have put a small disk there
 	for _, view := range []string{"lock", "posix", "dlmfs"} {
 		for unix.Unmount(d.point(view), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) == nil {
 		}
