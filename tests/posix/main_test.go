@@ -2,7 +2,6 @@
 package posix
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -34,5 +33,4 @@ func TestPlays(t *testing.T) {
 	if strings.Contains(d.Log(), "panic") {
 		t.Error(d.Log())
 	}
-	_ = os.Args
 }
