@@ -211,7 +211,7 @@ func (f *FS) specialOpen(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.Open
 		if !ok {
 			return fuse.ENOENT
 		}
-		file = &textFile{text: f.entryText(l, in.Uid)}
+		file = &textFile{text: f.entryText(f.call(&in.InHeader, cancel), l)}
 	default:
 		return fuse.Status(syscall.EISDIR)
 	}

@@ -141,7 +141,7 @@ func (f *FS) findEntry(s special) (entry, bool) {
 }
 
 // entryText is what an entry says to a reader. Command lines go to the owner and root.
-func (f *FS) entryText(l entry, reader uint32) []byte {
+func (f *FS) entryText(c *lockd.Call, l entry) []byte {
 	var t lines
 	t.put("path", f.host.View().Path(l.Ino))
 	t.put("host", l.Host)
@@ -150,8 +150,8 @@ func (f *FS) entryText(l entry, reader uint32) []byte {
 		t.put("uid", strconv.FormatUint(uint64(l.UID), 10))
 	}
 	t.put("comm", l.Comm)
-	if reader == 0 || reader == l.UID {
-		t.put("command", l.Cmdline)
+	if c.UID == 0 || c.UID == l.UID {
+		t.put("command", f.host.Cmdline(c, &l.LockInfo))
 	}
 	t.put("mode", modeName(l.Mode))
 	t.put("wanted", modeName(l.Wanted))

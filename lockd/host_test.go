@@ -241,7 +241,7 @@ func (p *processes) Look(tid uint32) (process.Info, error) {
 	if p.gone[tid] {
 		return process.Info{}, process.ErrGone
 	}
-	return process.Info{PID: tid, Tgid: p.process(tid), Comm: "comm" + string(rune('A'+tid%26)), Cmdline: "cmd line"}, nil
+	return process.Info{PID: tid, Tgid: p.process(tid), Comm: "comm" + string(rune('A'+tid%26))}, nil
 }
 
 func (p *processes) Tgid(tid uint32) uint32 {
@@ -253,6 +253,8 @@ func (p *processes) Comm(tid uint32) string {
 	info, _ := p.Look(tid)
 	return info.Comm
 }
+
+func (p *processes) Cmdline(uint32) string { return "cmd line" }
 
 func (p *processes) Owner(tid uint32) lockd.Owner {
 	p.mu.Lock()

@@ -24,7 +24,6 @@ type LockInfo struct {
 	Tgid      uint32 // its process; 0: gone
 	UID       uint32
 	Comm      string
-	Cmdline   string
 	Since     time.Time // of the grant, or of the request while nothing is granted
 	Token     uint64
 	Place     int           // among those that wait for this resource here, from 1; 0: does not wait
@@ -87,6 +86,20 @@ func (h *Host) Info(l *Lock) (info LockInfo, ok bool) {
 	h.mu.Unlock()
 	h.lookUp(infos)
 	return infos[0], true
+}
+
+// Cmdline returns the command line of the process that has a lock of this host, empty if it is gone. It parks: the
+// kernel reads it out of the process's memory, which may be mapped from a file that this daemon serves.
+func (h *Host) Cmdline(c *Call, info *LockInfo) string {
+	if !info.Here || info.PID == 0 {
+		return ""
+	}
+	c.park()
+	pid := info.Tgid
+	if pid == 0 {
+		pid = info.PID
+	}
+	return h.cfg.Processes.Cmdline(pid)
 }
 
 // Blocks reports whether somebody waits because of a lock, here or on another host.
@@ -162,7 +175,7 @@ func (h *Host) lookUp(infos []LockInfo) {
 		if p.Tgid == 0 {
 			p = look(info.Tgid) // the thread has ended
 		}
-		info.Tgid, info.Comm, info.Cmdline = p.Tgid, p.Comm, p.Cmdline
+		info.Tgid, info.Comm = p.Tgid, p.Comm
 		for j := range info.BlockedBy {
 			info.BlockedBy[j].Comm = look(info.BlockedBy[j].PID).Comm
 		}

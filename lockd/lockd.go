@@ -28,6 +28,8 @@ type Processes interface {
 	Look(tid uint32) (process.Info, error)
 	// Tgid returns the process of a thread, 0 if it is gone.
 	Tgid(tid uint32) uint32
+	// Cmdline returns the arguments of a process. It may wait for a request to this very daemon: see process.Cmdline.
+	Cmdline(pid uint32) string
 	// Comm returns the name of a thread, empty if it is gone.
 	Comm(tid uint32) string
 	// Owner returns a look-up of what counts as the process's own, for many descriptors in a row.

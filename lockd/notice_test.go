@@ -310,7 +310,7 @@ func TestLocksListing(t *testing.T) {
 		}
 		held, first, second := list[0], list[1], list[2]
 		if held.Mode != queue.EX || held.PID != 1 || held.UID != 1001 || held.Token != l.Token() || held.User != "handle" ||
-			!held.Since.Equal(start) || held.Comm != "commB" || held.Cmdline != "cmd line" || held.Tgid != 1 || held.Place != 0 {
+			!held.Since.Equal(start) || held.Comm != "commB" || r.h.Cmdline(nil, &held) != "cmd line" || held.Tgid != 1 || held.Place != 0 {
 			t.Errorf("held: %+v", held)
 		}
 		if first.Wanted != queue.PR || first.Mode != queue.None || first.Place != 1 || !first.Since.Equal(start.Add(time.Second)) ||

@@ -28,7 +28,6 @@ type Info struct {
 	UID     uint32        // effective user
 	GID     uint32        // effective group
 	Comm    string        // the thread's name, at most 15 bytes, any bytes
-	Cmdline string        // the arguments joined by spaces, at most 4096 bytes; empty for kernel threads and zombies
 	Started time.Duration // since boot, in steps of 10 ms
 }
 
@@ -98,17 +97,25 @@ func Comm(tid uint32) string {
 
 // Cmdline returns the arguments of a process, joined by spaces and cut at 4096 bytes; empty if it is
 // gone, a zombie or a kernel thread. The bytes are the process's own: escape them before showing.
+//
+// The kernel reads them out of the process's memory, and a process can have pages of a file of our own mount there:
+// Cmdline then waits until we have served the page. So it must not be called by the goroutine that reads the FUSE device,
+// nor under a mutex, and it is a system call that the Go scheduler knows of.
 func Cmdline(pid uint32) string {
-	var path pathBuf
-	var buf [maxCmdline]byte
-	n, err := readFile(path.of(pid, "/cmdline"), buf[:])
+	fd, err := unix.Open("/proc/"+strconv.FormatUint(uint64(pid), 10)+"/cmdline", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, maxCmdline)
+	n, err := unix.Read(fd, buf)
 	if err != nil {
 		return ""
 	}
 	return string(bytes.ReplaceAll(bytes.TrimRight(buf[:n], "\x00"), []byte{0}, []byte{' '}))
 }
 
-// Look returns all that a listing shows of a thread. It costs some 30 µs.
+// Look returns what a listing shows of a thread, but for its command line. It costs some 15 µs.
 func Look(tid uint32) (Info, error) {
 	if tid == 0 {
 		return Info{}, ErrGone
@@ -119,7 +126,7 @@ func Look(tid uint32) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	info := Info{PID: tid, Comm: Comm(tid), Cmdline: Cmdline(tid)}
+	info := Info{PID: tid, Comm: Comm(tid)}
 	info.Tgid = firstNumber(text, "Tgid:", 0)
 	info.PPID = firstNumber(text, "PPid:", 0)
 	info.UID = firstNumber(text, "Uid:", 1)

@@ -140,8 +140,8 @@ func TestLook(t *testing.T) {
 	if info.Tgid != c.pid() || info.PPID != uint32(os.Getpid()) || info.UID != uint32(os.Geteuid()) || info.GID != uint32(os.Getegid()) {
 		t.Errorf("ids: %+v", info)
 	}
-	if info.Comm != "sh" || !strings.HasSuffix(info.Cmdline, "sh one two three") || strings.ContainsRune(info.Cmdline, 0) {
-		t.Errorf("names: %+v", info)
+	if text := Cmdline(c.pid()); info.Comm != "sh" || !strings.HasSuffix(text, "sh one two three") || strings.ContainsRune(text, 0) {
+		t.Errorf("names: %+v, %q", info, text)
 	}
 	var now unix.Timespec
 	unix.ClockGettime(unix.CLOCK_BOOTTIME, &now)
