@@ -31,18 +31,54 @@ type handle struct {
 
 	turn turnstile // who changes the lock: one at a time
 
-	mu         sync.Mutex
-	holder     uint32 // the process that opened, found when the lock first permitted writing; 0: not known
-	named      bool   // the lock has a mode of its own: flock(2) converts it
-	batch      batch
-	committing chan struct{} // closed when the commit under way is over; nil: none
-	read       snapshot
-	setting    []byte   // pieces of a new value that came by ioctl
-	owners     []uint64 // range lock owners that locked through this handle and did not close yet
+	mu     sync.Mutex
+	holder uint32    // the process that opened, found when the lock first permitted writing; 0: not known
+	named  bool      // the lock has a mode of its own: flock(2) converts it
+	work   *work     // nil: nothing is under way, as with most
+	read   *snapshot // nil: nothing was read yet
 
 	nmu     sync.Mutex
-	notices notices
-	failed  error // an asynchronous request was refused
+	notices *notices // nil: never any
+}
+
+// work is what is under way through a handle.
+type work struct {
+	batch      batch
+	committing chan struct{} // closed when the commit under way is over; nil: none
+	setting    []byte        // pieces of a new value that came by ioctl
+	owners     []uint64      // range lock owners that locked through this handle and did not close yet
+}
+
+// working returns what is under way, to be changed. The caller has mu.
+func (h *handle) working() *work {
+	if h.work == nil {
+		h.work = new(work)
+	}
+	return h.work
+}
+
+// visible returns what the handle itself reads, and whether that is something else than the committed value.
+func (w *work) visible() ([]byte, bool) {
+	if w == nil {
+		return nil, false
+	}
+	return w.batch.visible()
+}
+
+// state returns that of the batch.
+func (w *work) state() batchState {
+	if w == nil {
+		return batchNone
+	}
+	return w.batch.state
+}
+
+// commits returns a channel that is closed when the commit under way is over, nil if there is none.
+func (w *work) commits() chan struct{} {
+	if w == nil {
+		return nil
+	}
+	return w.committing
 }
 
 // newHandle makes the handle of an open; it is not in the table yet.
@@ -59,7 +95,7 @@ func (f *FS) newHandle(in *fuse.OpenIn, ino uint64) *handle {
 func (h *handle) holds() {
 	writes := h.lock.Mode().Writes()
 	h.mu.Lock()
-	h.read = snapshot{}
+	h.readAnew()
 	known := h.holder != 0
 	h.mu.Unlock()
 	if known || !writes {
@@ -122,8 +158,8 @@ func (h *handle) mayWriteValue() syscall.Errno {
 func (h *handle) notGranted() syscall.Errno {
 	h.nmu.Lock()
 	defer h.nmu.Unlock()
-	if h.failed != nil {
-		return errno(h.failed, forLock)
+	if h.notices != nil && h.notices.failed != nil {
+		return errno(h.notices.failed, forLock)
 	}
 	return syscall.EAGAIN
 }
@@ -144,7 +180,7 @@ func (h *handle) setNamed(named bool) {
 func (h *handle) ownSize() (size int, own bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	v, own := h.batch.visible()
+	v, own := h.work.visible()
 	return len(v), own
 }
 
@@ -152,8 +188,8 @@ func (h *handle) ownSize() (size int, own bool) {
 func (h *handle) tookRange(owner uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !slices.Contains(h.owners, owner) {
-		h.owners = append(h.owners, owner)
+	if w := h.working(); !slices.Contains(w.owners, owner) {
+		w.owners = append(w.owners, owner)
 	}
 }
 
@@ -162,11 +198,14 @@ func (h *handle) tookRange(owner uint64) {
 func (h *handle) closedRanges(owner uint64) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	i := slices.Index(h.owners, owner)
+	if h.work == nil {
+		return false
+	}
+	i := slices.Index(h.work.owners, owner)
 	if i < 0 {
 		return false
 	}
-	h.owners = slices.Delete(h.owners, i, i+1)
+	h.work.owners = slices.Delete(h.work.owners, i, i+1)
 	return true
 }
 

@@ -241,7 +241,7 @@ func (h *handle) ioctlValueGet(c *lockd.Call, payload, reply []byte) syscall.Err
 	}
 	value := h.fs.policy.show(n.Value, n.Invalid)
 	h.mu.Lock()
-	if own, has := h.batch.visible(); has {
+	if own, has := h.work.visible(); has {
 		value = append([]byte(nil), own...)
 	}
 	h.mu.Unlock()
@@ -283,22 +283,23 @@ func (h *handle) ioctlValueSet(c *lockd.Call, payload, reply []byte) syscall.Err
 		return limit.errno
 	}
 	h.mu.Lock()
+	w := h.working()
 	if v.Offset == 0 {
-		h.setting = nil
+		w.setting = nil
 	}
-	if v.Offset != uint64(len(h.setting)) || len(v.Data) == 0 && v.Size != 0 {
+	if v.Offset != uint64(len(w.setting)) || len(v.Data) == 0 && v.Size != 0 {
 		h.mu.Unlock()
 		return syscall.EINVAL
 	}
-	h.setting = append(h.setting, v.Data...)
-	if len(h.setting) < int(v.Size) {
+	w.setting = append(w.setting, v.Data...)
+	if len(w.setting) < int(v.Size) {
 		h.mu.Unlock()
 		v.Data = nil
 		v.Encode(reply)
 		return 0
 	}
-	value := h.setting
-	h.setting = nil
+	value := w.setting
+	w.setting = nil
 	h.mu.Unlock()
 	if errno := h.replace(c, value); errno != 0 {
 		return errno
@@ -324,7 +325,9 @@ func (h *handle) ioctlInfo(_ *lockd.Call, payload, reply []byte) syscall.Errno {
 		return syscall.ENAMETOOLONG
 	}
 	h.nmu.Lock()
-	a.Notices = uint32(len(h.notices.ring))
+	if h.notices != nil {
+		a.Notices = uint32(len(h.notices.ring))
+	}
 	h.nmu.Unlock()
 	if l, ok := h.fs.host.Info(&h.lock); ok {
 		a.Mode, a.Wanted, a.Token, a.Since, a.Flags = uint32(l.Mode), uint32(l.Wanted), l.Token, l.Since.UnixNano(), iocFlags(l.Flags)
@@ -351,8 +354,11 @@ func (h *handle) replace(c *lockd.Call, value []byte) syscall.Errno {
 		return errno(err, forTree)
 	}
 	h.mu.Lock()
-	for h.committing != nil {
-		committing := h.committing
+	for {
+		committing := h.work.commits()
+		if committing == nil {
+			break
+		}
 		h.mu.Unlock()
 		if c.Park != nil {
 			c.Park()
@@ -365,7 +371,7 @@ func (h *handle) replace(c *lockd.Call, value []byte) syscall.Errno {
 		h.mu.Unlock()
 		return syscall.ESTALE
 	}
-	h.batch.replace(value, n.Generation)
+	h.working().batch.replace(value, n.Generation)
 	h.mu.Unlock()
 	return h.commit(c)
 }

@@ -166,7 +166,7 @@ func (h *handle) truncateAtOpen(c *lockd.Call) syscall.Errno {
 	case truncateBatch:
 		if n.Generation > 0 || h.lock.Mode() == queue.None {
 			h.mu.Lock()
-			h.batch.truncate(n.Generation, h.lock.Mode().Writes())
+			h.working().batch.truncate(n.Generation, h.lock.Mode().Writes())
 			h.mu.Unlock()
 		}
 	}

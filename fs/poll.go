@@ -12,6 +12,8 @@ type notices struct {
 	ring  []lockd.Notice
 	lost  uint64 // dropped since the last one was taken
 	blast bool   // dlmfs: somebody is blocked, as far as was told
+
+	failed error // an asynchronous request was refused
 }
 
 // maxNotices is how many are kept for a descriptor.
@@ -50,9 +52,12 @@ func (h *handle) Notice(n lockd.Notice) {
 		h.holds()
 	}
 	h.nmu.Lock()
+	if h.notices == nil {
+		h.notices = new(notices)
+	}
 	switch n.Kind {
 	case lockd.NoticeFailed:
-		h.failed = n.Err
+		h.notices.failed = n.Err
 	case lockd.NoticeBlocking:
 		h.notices.blast = true
 		h.notices.add(n)
@@ -69,6 +74,9 @@ func (h *handle) Notice(n lockd.Notice) {
 func (h *handle) takeNotice() (n lockd.Notice, lost uint64, left int, ok bool) {
 	h.nmu.Lock()
 	defer h.nmu.Unlock()
+	if h.notices == nil {
+		return n, 0, 0, false
+	}
 	return h.notices.take()
 }
 
@@ -98,7 +106,7 @@ func (h *handle) events() uint32 {
 	mode, named := h.lock.Mode(), h.isNamed()
 	h.nmu.Lock()
 	defer h.nmu.Unlock()
-	if h.lock.Err() != nil || h.failed != nil {
+	if h.lock.Err() != nil || h.notices != nil && h.notices.failed != nil {
 		return pollLost
 	}
 	if mode == queue.None && !named {
@@ -111,7 +119,7 @@ func (h *handle) events() uint32 {
 	if mode.Writes() {
 		events |= pollWritable
 	}
-	if len(h.notices.ring) > 0 {
+	if h.notices != nil && len(h.notices.ring) > 0 {
 		events |= unix.POLLPRI
 	}
 	return events
@@ -120,7 +128,7 @@ func (h *handle) events() uint32 {
 // astEvents is what dlmfs shows: POLLIN while the lock holds somebody up (dlmfs_file_poll).
 func (h *handle) astEvents() uint32 {
 	h.nmu.Lock()
-	told := h.notices.blast
+	told := h.notices != nil && h.notices.blast
 	h.nmu.Unlock()
 	if h.lock.Err() != nil {
 		return pollLost

@@ -57,8 +57,11 @@ func (h *handle) readAt(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (in
 func (h *handle) readNow(buf []byte, off uint64) (int, fuse.Status) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if v, own := h.batch.visible(); own {
+	if v, own := h.work.visible(); own {
 		return copyFrom(buf, h.fs.policy.show(v, false), off), fuse.OK
+	}
+	if h.read == nil {
+		h.read = new(snapshot)
 	}
 	v := h.read.value
 	if off == 0 || off != h.read.next || off >= uint64(len(v)) {
@@ -67,17 +70,24 @@ func (h *handle) readNow(buf []byte, off uint64) (int, fuse.Status) {
 			return 0, fuse.Status(syscall.ESTALE)
 		}
 		if off != 0 && off == h.read.next && v != nil { // the end of the value that was being read
-			h.read = snapshot{}
+			h.readAnew()
 			return 0, fuse.OK
 		}
 		v = h.fs.policy.show(n.Value, n.Invalid)
 	}
 	n := copyFrom(buf, v, off)
-	h.read = snapshot{}
+	h.readAnew()
 	if n > 0 && !h.fs.policy.through {
-		h.read = snapshot{value: v, next: off + uint64(n)}
+		*h.read = snapshot{value: v, next: off + uint64(n)}
 	}
 	return n, fuse.OK
+}
+
+// readAnew lets the next READ have the newest value, wherever the one before ended. The caller has mu.
+func (h *handle) readAnew() {
+	if h.read != nil {
+		*h.read = snapshot{}
+	}
 }
 
 // copyFrom copies what of v begins at off.
@@ -126,9 +136,10 @@ func (h *handle) write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (u
 	if n == nil {
 		return 0, fuse.Status(syscall.ESTALE)
 	}
-	h.batch.begin(n.Value, n.Generation)
-	h.batch.wroteBy(in.LockOwner, in.WriteFlags&fuse.WRITE_LOCKOWNER != 0)
-	if errno := h.batch.write(data, off, atEnd, limit); errno != 0 {
+	b := &h.working().batch
+	b.begin(n.Value, n.Generation)
+	b.wroteBy(in.LockOwner, in.WriteFlags&fuse.WRITE_LOCKOWNER != 0)
+	if errno := b.write(data, off, atEnd, limit); errno != 0 {
 		return 0, fuse.Status(errno)
 	}
 	return uint32(len(data)), fuse.OK
@@ -155,7 +166,7 @@ func (h *handle) writeThrough(c *lockd.Call, off uint64, atEnd bool, data []byte
 func (h *handle) lockBatch(in *fuse.InHeader, cancel <-chan struct{}) fuse.Status {
 	for {
 		h.mu.Lock()
-		committing := h.committing
+		committing := h.work.commits()
 		if committing == nil {
 			return fuse.OK
 		}
@@ -179,17 +190,21 @@ func (h *handle) resize(cancel <-chan struct{}, in *fuse.SetAttrIn) fuse.Status 
 	if n == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
-	h.batch.begin(n.Value, n.Generation)
-	h.batch.wroteBy(in.LockOwner, in.Valid&fuse.FATTR_LOCKOWNER != 0)
-	return fuse.Status(h.batch.resize(in.Size, h.limit()))
+	b := &h.working().batch
+	b.begin(n.Value, n.Generation)
+	b.wroteBy(in.LockOwner, in.Valid&fuse.FATTR_LOCKOWNER != 0)
+	return fuse.Status(b.resize(in.Size, h.limit()))
 }
 
 // commit stores the batch, whatever state it is in, and waits for the answer. c may be nil. A spoiled batch gives
 // its error and stays; a commit that fails spoils the batch.
 func (h *handle) commit(c *lockd.Call) syscall.Errno {
 	h.mu.Lock()
-	for h.committing != nil {
-		committing := h.committing
+	for {
+		committing := h.work.commits()
+		if committing == nil {
+			break
+		}
 		h.mu.Unlock()
 		if c != nil && c.Park != nil {
 			c.Park()
@@ -197,35 +212,36 @@ func (h *handle) commit(c *lockd.Call) syscall.Errno {
 		<-committing // ends within the time for operations
 		h.mu.Lock()
 	}
-	switch h.batch.state {
+	switch h.work.state() {
 	case batchNone:
 		h.mu.Unlock()
 		return 0
 	case batchSpoiled:
 		defer h.mu.Unlock()
-		return h.batch.spoiled
+		return h.work.batch.spoiled
 	}
+	w := h.work
 	if n := h.value(); n != nil {
-		h.batch.begin(nil, n.Generation)
+		w.batch.begin(nil, n.Generation)
 	}
 	over := make(chan struct{})
-	h.committing = over
+	w.committing = over
 	op := &statepb.Commit{
 		Ino:            h.ino,
-		BaseGeneration: h.batch.base,
-		Change:         &statepb.Commit_Whole{Whole: h.batch.data},
+		BaseGeneration: w.batch.base,
+		Change:         &statepb.Commit_Whole{Whole: w.batch.data},
 	}
 	h.mu.Unlock()
 	_, err := h.fs.host.Commit(c, &h.lock, op)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	defer close(over)
-	h.committing = nil
-	h.read = snapshot{}
+	w.committing = nil
+	h.readAnew()
 	if err != nil {
-		return h.batch.spoil(commitErrno(err))
+		return w.batch.spoil(commitErrno(err))
 	}
-	h.batch.discard()
+	w.batch.discard()
 	return 0
 }
 
@@ -270,12 +286,12 @@ func (h *handle) mattersAtFlush() bool {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.batch.state != batchNone
+	return h.work.state() != batchNone
 }
 
 func (h *handle) flush(c *lockd.Call, owner uint64) fuse.Status {
 	h.mu.Lock()
-	wrote := h.batch.wrote(owner)
+	wrote := h.work != nil && h.work.batch.wrote(owner)
 	h.mu.Unlock()
 	if process.Killed(c.PID) {
 		return h.flushKilled(c, wrote)
@@ -286,8 +302,8 @@ func (h *handle) flush(c *lockd.Call, owner uint64) fuse.Status {
 	errno := h.commit(c)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.batch.state == batchSpoiled {
-		h.batch.discard()
+	if h.work.state() == batchSpoiled {
+		h.work.batch.discard()
 	}
 	return fuse.Status(errno)
 }
@@ -298,8 +314,8 @@ func (h *handle) flushKilled(c *lockd.Call, wrote bool) fuse.Status {
 	killed := process.Tgid(c.PID)
 	h.mu.Lock()
 	held := killed != 0 && killed == h.holder
-	if wrote || held {
-		h.batch.discard()
+	if h.work != nil && (wrote || held) {
+		h.work.batch.discard()
 	}
 	h.mu.Unlock()
 	if !wrote && !held {
@@ -325,9 +341,12 @@ func (h *handle) close() {
 		h.fs.pages.close(h.node)
 	}
 	h.mu.Lock()
-	commit := h.lock.Mode().Writes() && (h.batch.state == batchDirty || h.batch.state == batchTruncated)
-	owners := h.owners
-	h.owners = nil
+	_, uncommitted := h.work.visible()
+	commit := uncommitted && h.lock.Mode().Writes()
+	var owners []uint64
+	if h.work != nil {
+		owners, h.work.owners = h.work.owners, nil
+	}
 	h.mu.Unlock()
 	h.fs.dropRangesOf(h.ino, owners)
 	if !commit {
