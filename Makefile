@@ -17,7 +17,11 @@ demo: ## a tour that checks itself; mounts in this directory and leaves nothing 
 	@examples/demo.sh
 
 .PHONY: test
-test: build ## all tests, those on real mounts and the examples included
+test: ## every check and test there is, as CI: installs what they need (as root), allows no skips
+	@tests/all.sh
+
+.PHONY: check
+check: build ## the tests alone, with what is installed
 	$(GO) vet ./...
 	$(GO) test ./...
 	LOCKFS_BIN=build/lockfs examples/run.sh
