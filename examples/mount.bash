@@ -3,7 +3,21 @@
 #   lockfs_up     builds lockfs, unless LOCKFS_BIN names one, and mounts; sets LOCKS, and puts lockfs into PATH
 #   lockfs_down   ends the daemon, which unmounts; fails if that went wrong; called at exit in any case
 
+# lockfs_needs COMMAND PACKAGE…: installs, as root on Debian, the packages of commands that are not there.
+lockfs_needs() {
+	local missing=()
+	while [ $# -gt 0 ]; do
+		command -v "$1" >/dev/null || missing+=("$2")
+		shift 2
+	done
+	[ ${#missing[@]} = 0 ] && return
+	[ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || { echo "needs: apt install ${missing[*]}" >&2; return 1; }
+	{ apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"; } >/dev/null
+}
+
 lockfs_up() {
+	lockfs_needs getfattr attr flock util-linux || return 1
+	[ "$(id -u)" = 0 ] || lockfs_needs fusermount3 fuse3 || return 1
 	lockfs_top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 	lockfs_dir=$(mktemp -d "$lockfs_top/demo.XXXXXX") || return 1
 	trap 'lockfs_down >/dev/null 2>&1' EXIT
