@@ -237,7 +237,8 @@ func TestDamageIsRefused(t *testing.T) {
 			})
 		}},
 		{"others may write the directory", false, "chmod go-w", func(t *testing.T, d string) { must(t, os.Chmod(d, 0o777)) }},
-		{"others may write the log", false, "chmod go-w", func(t *testing.T, d string) { must(t, os.Chmod(last(t, d), 0o660)) }},
+		{"others may write lockfs.db", false, "chmod go-w", func(t *testing.T, d string) { must(t, os.Chmod(filepath.Join(d, storeName), 0o660)) }},
+		{"others may read the log", false, "chmod go-rwx", func(t *testing.T, d string) { must(t, os.Chmod(filepath.Join(d, logName), 0o755)) }},
 		{"a read-only log", false, "chmod u+rwX", func(t *testing.T, d string) { must(t, os.Chmod(last(t, d), 0o400)) }},
 		{"another's file", false, "chown", func(t *testing.T, d string) {
 			if os.Getuid() != 0 {

@@ -59,7 +59,7 @@ func (l *dirLock) sign() error {
 		return err
 	}
 	_, err := l.h.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
-	if errors.Is(err, unix.ENOSPC) {
+	if full(err) {
 		return nil
 	}
 	return err
@@ -76,7 +76,8 @@ func (l *dirLock) drop() error {
 }
 
 // checkRights says what is wrong with the owner or mode of a data directory or of anything in it. Values may be
-// secret and whoever can write here can forge the log, so nothing may be writable by others.
+// secret, so nobody else may look into log and snapshots, and whoever can write here can forge the log. The modes of files
+// further inside are as the umask makes them.
 func checkRights(dir string) error {
 	uid := uint32(os.Geteuid())
 	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
@@ -97,7 +98,7 @@ func checkRights(dir string) error {
 		if e.IsDir() {
 			need, kind = 0o700, unix.S_IFDIR
 		}
-		perm := st.Mode & 0o777
+		perm, inside := st.Mode&0o777, filepath.Dir(path) != filepath.Clean(dir) && path != dir
 		switch {
 		case st.Mode&unix.S_IFMT != kind:
 			return fmt.Errorf("%s is neither a file nor a directory; remove it", path)
@@ -106,7 +107,9 @@ func checkRights(dir string) error {
 				path, st.Uid, uid, uid, dir)
 		case perm&need != need:
 			return fmt.Errorf("%s has mode %04o and its owner may not read and write it; chmod u+rwX %s", path, perm, path)
-		case perm&0o022 != 0:
+		case e.IsDir() && path != dir && !inside && perm&0o077 != 0:
+			return fmt.Errorf("%s has mode %04o, so others may read what is stored; chmod go-rwx %s", path, perm, path)
+		case !inside && perm&0o022 != 0:
 			return fmt.Errorf("%s has mode %04o, so others may write to it; check who did, then chmod go-w %s", path, perm, path)
 		}
 		return nil

@@ -57,7 +57,7 @@ func (f *files) prepare(info types.SegmentInfo) error {
 		return err // what a crash left
 	}
 	err := f.allocate(path, int64(info.SizeLimit))
-	if errors.Is(err, unix.ENOSPC) && f.reserve.giveUp(int64(info.SizeLimit)) {
+	if full(err) && f.reserve.giveUp(int64(info.SizeLimit)) {
 		err = f.allocate(path, int64(info.SizeLimit))
 	}
 	if err != nil {
@@ -127,7 +127,7 @@ func (l *logFile) WriteAt(b []byte, off int64) (int, error) {
 		return 0, err
 	}
 	n, err := l.File.WriteAt(b, off)
-	if errors.Is(err, unix.ENOSPC) && l.files.reserve.giveUp(int64(len(b))+blockSlack) {
+	if full(err) && l.files.reserve.giveUp(int64(len(b))+blockSlack) {
 		n, err = l.File.WriteAt(b, off) // past the allocated size
 	}
 	return n, err

@@ -13,7 +13,6 @@ import (
 	wal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
-	"golang.org/x/sys/unix"
 )
 
 // journal is the replicated log on this host's disk: raft-wal, with what it lacks when the disk is full or fails.
@@ -54,7 +53,7 @@ func openJournal(meta *logMeta, size int64, log hclog.Logger) (*journal, error) 
 // reading and for dropping entries, and returns that error.
 func (j *journal) open() error {
 	undone := j.mend()
-	if undone != nil && !errors.Is(undone, unix.ENOSPC) {
+	if undone != nil && !full(undone) {
 		return undone
 	}
 	w, err := wal.Open(j.dir, wal.WithCodec(entryCodec{}), wal.WithSegmentSize(int(j.size)), wal.WithMetaStore(j.meta),

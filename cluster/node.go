@@ -11,7 +11,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
-	"golang.org/x/sys/unix"
 
 	"github.com/lockfs/lockfs/lockd/state"
 	"github.com/lockfs/lockfs/lockd/state/statepb"
@@ -167,7 +166,7 @@ func (n *Node) Renew(session uint64, stamp int64) { n.duty.renew(session, stamp)
 
 // proposalError makes of raft's error one that says that the disk is full, if it is.
 func (n *Node) proposalError(err error) error {
-	if p := n.diskErr.Load(); p != nil && errors.Is(*p, unix.ENOSPC) {
+	if p := n.diskErr.Load(); p != nil && full(*p) {
 		return fmt.Errorf("%w: %w", ErrNoSpace, err)
 	}
 	return err
@@ -254,8 +253,8 @@ func (n *Node) Close() error {
 		}
 		n.ended.Wait()
 		n.trans.Close()
-		n.markStopped()
 	}
+	n.markStopped()
 	return n.closeFiles()
 }
 

@@ -8,8 +8,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lockfs/lockfs/lockd"
 	"github.com/lockfs/lockfs/lockd/state"
 	"github.com/lockfs/lockfs/lockd/state/statepb"
+)
+
+// lockd's host and this package fit each other.
+var (
+	_ lockd.Log = (*Node)(nil)
+	_ Host      = (*lockd.Host)(nil)
 )
 
 // testHost records what a node tells its host.

@@ -34,6 +34,9 @@ func open(c Config) (n *Node, err error) {
 	if c.Dir == "" {
 		return nil, errors.New("no directory is named; use --data-dir DIR")
 	}
+	if real, err := filepath.EvalSymlinks(c.Dir); err == nil {
+		c.Dir = real
+	}
 	if _, err := os.Stat(c.Dir); errors.Is(err, os.ErrNotExist) {
 		if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 			return nil, fmt.Errorf("%w; make it, or name another one with --data-dir", err)

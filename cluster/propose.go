@@ -32,10 +32,11 @@ type proposal struct {
 	future raft.ApplyFuture
 }
 
-// proposer hands entries to raft in order and reports how each ended, in order. One goroutine feeds raft, which
-// gathers what is there in one append to the log and one fsync; another waits for the outcomes.
+// proposer hands entries to raft in order and reports how each ended, in order. While few are under way they go to raft
+// straight from propose; else, and when there is no leader, they queue up for a goroutine that feeds raft. Raft gathers
+// what is there in one append to the log and one fsync. Another goroutine waits for the outcomes.
 type proposer struct {
-	apply   func(entry []byte) raft.ApplyFuture // may block
+	apply   func(entry []byte) raft.ApplyFuture // blocks while raft has maxAppend entries that it has not looked at
 	failed  func(error) error                   // what an error of raft means
 	timeout time.Duration                       // how long an entry waits for a leader
 
@@ -47,6 +48,8 @@ type proposer struct {
 	queue  []proposal
 	bytes  int
 	open   bool // entries may go to raft
+	feeds  bool // the goroutine is sending what it took
+	flying int  // with raft, or reported in a moment
 	closed bool
 }
 
@@ -66,6 +69,11 @@ func (p *proposer) propose(entry []byte, done func(error)) {
 		err = ErrClosed
 	case len(p.queue) >= maxWaiting || p.bytes+len(entry) > maxWaitingBytes:
 		err = ErrTooMany
+	case p.open && !p.feeds && len(p.queue) == 0 && p.flying < fewFlying:
+		p.flying++
+		p.sent <- proposal{done: done, future: p.apply(entry)} // neither blocks: both have room for more than fewFlying
+		p.mu.Unlock()
+		return
 	default:
 		p.queue = append(p.queue, proposal{entry: entry, done: done, since: time.Now()})
 		p.bytes += len(entry)
@@ -77,6 +85,9 @@ func (p *proposer) propose(entry []byte, done func(error)) {
 	}
 	p.kick()
 }
+
+// fewFlying is how many entries may be under way for one more to go to raft at once.
+const fewFlying = maxAppend / 2
 
 func (p *proposer) kick() {
 	select {
@@ -123,6 +134,7 @@ func (p *proposer) feed() {
 		for _, e := range fail {
 			p.sent <- e
 		}
+		p.fed()
 		if closed {
 			return
 		}
@@ -140,10 +152,12 @@ func (p *proposer) take() (send, fail []proposal, wait time.Duration, closed boo
 	all := p.queue
 	switch {
 	case p.closed:
-		p.queue, p.bytes = nil, 0
+		p.queue, p.bytes, p.feeds = nil, 0, true
+		p.flying += len(all)
 		return nil, all, 0, true
 	case p.open:
-		p.queue, p.bytes = nil, 0
+		p.queue, p.bytes, p.feeds = nil, 0, len(all) > 0
+		p.flying += len(all)
 		return all, nil, 0, false
 	}
 	now, n := time.Now(), 0
@@ -152,20 +166,34 @@ func (p *proposer) take() (send, fail []proposal, wait time.Duration, closed boo
 		n++
 	}
 	p.queue = all[n:]
+	p.flying += n
 	if len(p.queue) > 0 {
 		wait = p.timeout - now.Sub(p.queue[0].since)
 	}
 	return nil, all[:n:n], wait, false
 }
 
+// fed notes that what was taken is with raft.
+func (p *proposer) fed() {
+	p.mu.Lock()
+	p.feeds = false
+	p.mu.Unlock()
+}
+
 func (p *proposer) report() {
 	for e := range p.sent {
-		err := ErrNoLeader
-		if e.future != nil {
+		var err error
+		switch {
+		case e.future != nil:
 			err = p.outcome(e.future)
-		} else if p.isClosed() {
+		case p.isClosed():
 			err = ErrClosed
+		default:
+			err = p.failed(ErrNoLeader)
 		}
+		p.mu.Lock()
+		p.flying--
+		p.mu.Unlock()
 		if e.done != nil {
 			e.done(err)
 		}

@@ -70,15 +70,14 @@ func (r *reserve) missing() int64 {
 	return r.size - r.have
 }
 
-// free returns the bytes that this process can still write to the file system of dir.
+// full says whether an error means that the disk is full, or the user's share of it.
+func full(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
+
+// free returns the bytes that can still be written to the file system of dir.
 func free(dir string) (int64, error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {
 		return 0, err
 	}
-	blocks := s.Bavail
-	if os.Geteuid() == 0 {
-		blocks = s.Bfree
-	}
-	return int64(blocks) * s.Bsize, nil
+	return int64(s.Bavail) * s.Bsize, nil // for root too: what the file system keeps for it is for better uses
 }

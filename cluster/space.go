@@ -1,13 +1,11 @@
 package cluster
 
 import (
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
-	"golang.org/x/sys/unix"
 )
 
 // room is how much may still be written before growth is refused. The file system is asked at most every roomAge; in
@@ -33,7 +31,7 @@ func (n *Node) Room() error {
 		}
 		n.room.left.Store(have - n.needed())
 	}
-	if p := n.diskErr.Load(); p != nil && errors.Is(*p, unix.ENOSPC) {
+	if p := n.diskErr.Load(); p != nil && full(*p) {
 		return fmt.Errorf("lockfs: %w: %w", ErrNoSpace, *p)
 	}
 	if left := n.room.left.Load(); left <= 0 {
@@ -88,7 +86,7 @@ func (s stable) insist(write func() error) error {
 		if err == nil {
 			return nil
 		}
-		if errors.Is(err, unix.ENOSPC) && s.reserve.giveUp(s.reserve.size) {
+		if full(err) && s.reserve.giveUp(s.reserve.size) {
 			continue
 		}
 		select {
