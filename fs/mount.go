@@ -1,6 +1,8 @@
 package fs
 
 import (
+	"fmt"
+
 	"errors"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -54,6 +56,9 @@ func Mount(o MountOptions) (*Mounted, error) {
 	case <-m.loop.Ready():
 		return m, nil
 	case <-m.done:
+		if m.err == nil {
+			return nil, fmt.Errorf("mount %s: unmounted by somebody else before it was ready", o.MountPoint)
+		}
 		return nil, m.err
 	}
 }

@@ -26,8 +26,8 @@ func (h *Host) Locked(f func(ino uint64, held, waits bool)) {
 	}
 }
 
-// LocksOf calls f with what each lock of a resource has, wants, and its token; of other hosts what the host has. It looks at
-// no process.
+// LocksOf calls f with what each lock of a resource has, wants, and its token; of other hosts what the host has. What this
+// host itself has, perhaps only cached, comes with no mode: its token is a lower bound of the next. No process is looked at.
 func (h *Host) LocksOf(ino uint64, f func(mode, wanted queue.Mode, token uint64)) {
 	type lock struct {
 		mode, wanted queue.Mode
@@ -42,9 +42,11 @@ func (h *Host) LocksOf(ino uint64, f func(mode, wanted queue.Mode, token uint64)
 	h.mu.Unlock()
 	v := h.View()
 	for x := range v.HostLocks(ino) {
-		if x.Session != own {
-			locks = append(locks, lock{x.Mode, x.Wanted, x.Token(v.TokenBase())})
+		l := lock{x.Mode, x.Wanted, x.Token(v.TokenBase())}
+		if x.Session == own {
+			l.mode, l.wanted = queue.None, queue.None
 		}
+		locks = append(locks, l)
 	}
 	for _, l := range locks {
 		f(l.mode, l.wanted, l.token)
