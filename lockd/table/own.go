@@ -94,6 +94,7 @@ func (t *Table) SetOwn(l *Lock, own []*Lock) {
 		return
 	}
 	t.setOwn(l, own)
+	t.mutual(l)
 	t.reconsider(l)
 	if l.at != nil {
 		t.deadlock(l, l.at)
@@ -123,12 +124,27 @@ func (t *Table) setOwn(l *Lock, own []*Lock) {
 	}
 }
 
+// mutual makes l one of the own locks of those of its owner that wait: what it
+// gets from now on is not to hold them up.
+func (t *Table) mutual(l *Lock) {
+	for _, o := range l.own {
+		if o.at == nil || slices.Contains(o.own, l) {
+			continue
+		}
+		if len(o.own) == 0 {
+			t.owners++
+		}
+		o.own = append(o.own, l)
+		l.refs++
+	}
+}
+
 // reconsider lets l pass where it waits if its own locks permit it, or puts it
 // where they place it.
 func (t *Table) reconsider(l *Lock) {
 	r := l.at
 	own, shared := t.exempt(l, r)
-	if r == l.res && l.conv || !t.stands(l, r, own, shared) {
+	if !t.stands(l, r, own, shared) || r.converting(l) {
 		t.follow(r, r.q.SetOwn(l, own, shared))
 		return
 	}
@@ -138,6 +154,16 @@ func (t *Table) reconsider(l *Lock) {
 	if t.enter(l, r) {
 		t.follow(r, []queue.Grant[*Lock]{{Holder: l}})
 	}
+}
+
+// converting reports whether l waits among the conversions of r.
+func (r *resource) converting(l *Lock) bool {
+	for e := range r.q.Line() {
+		if e.Holder == l || !e.Convert {
+			return e.Convert
+		}
+	}
+	return false
 }
 
 // stands reports whether l's owner has something at r.
@@ -185,8 +211,7 @@ func (t *Table) reuses(l *Lock, r *resource, mode queue.Mode) bool {
 func (t *Table) ownChanged(o *Lock) {
 	for l := t.waitFirst; l != nil; l = l.next {
 		if slices.Contains(l.own, o) && l.at.q.Waiting(l) != queue.None {
-			own, shared := t.exempt(l, l.at)
-			t.follow(l.at, l.at.q.SetOwn(l, own, shared))
+			t.reconsider(l)
 		}
 	}
 }

@@ -33,6 +33,11 @@ func (t *Table) settle(r *resource) {
 	}
 	use, has := r.q.InUse(), r.has()
 	next, waiting := t.next(r, has)
+	if t.yields(r, next, waiting) ||
+		r.capped && !queue.Compatible(has, r.wanted) && !queue.Compatible(use, r.wanted) && t.yieldsTo(r, r.wanted) {
+		t.touch(r)
+		return
+	}
 	give := t.gives(r, use, has, next, waiting)
 	stale := t.reask(r, use, next, waiting)
 	if waiting && r.asked == queue.None && !t.pinned(r) {

@@ -160,6 +160,7 @@ func (t *Table) begin(l *Lock, mode queue.Mode, flags queue.Flags, own []*Lock, 
 		l.alts |= altWait
 	}
 	t.setOwn(l, own)
+	t.mutual(l)
 	t.start(l, mode, l.alts != 0 || flags&(queue.NoQueue|queue.Try) != 0)
 }
 

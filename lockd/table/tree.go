@@ -41,7 +41,7 @@ func (t *Table) Unpin(ino uint64) {
 
 // inUse reports whether anything at r or below is held or awaited here.
 func (t *Table) inUse(r *resource) bool {
-	if !r.q.Empty() {
+	if r.locks > 0 || !r.q.Empty() {
 		return true
 	}
 	for c := r.child; c != nil; c = c.sibNext {
