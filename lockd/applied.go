@@ -41,8 +41,8 @@ func (h *Host) Restored(view *state.View) {
 			continue
 		}
 		s, lives := view.Session(q.session)
-		for len(q.list) > 0 && (!lives || q.list[0].cmd.Seq <= s.Seq) {
-			q.answered(q.list[0].cmd.Seq).finish(Result{}, ErrNoQuorum)
+		for len(q.list) > 0 && (!lives || q.list[0].seq <= s.Seq) {
+			q.answered(q.list[0].seq).finish(Result{}, ErrNoQuorum)
 		}
 		if !lives {
 			h.sessionEnded(&state.Change{Kind: state.SessionEnded, Session: q.session})
@@ -114,8 +114,8 @@ func (h *Host) answer(c *state.Change) {
 			return
 		}
 	}
-	for len(q.list) > 0 && q.list[0].cmd.Seq < c.Seq {
-		q.answered(q.list[0].cmd.Seq).finish(Result{}, ErrNoQuorum) // its answer was not seen
+	for len(q.list) > 0 && q.list[0].seq < c.Seq {
+		q.answered(q.list[0].seq).finish(Result{}, ErrNoQuorum) // its answer was not seen
 	}
 	if p := q.answered(c.Seq); p != nil {
 		p.finish(Result{Index: c.Index, Ino: c.Ino, Generation: c.Generation, Code: c.Code}, nil)
@@ -194,7 +194,7 @@ func (h *Host) author(c *state.Change, rest []state.Change) *Lock {
 	}
 	for i := range rest {
 		if rest[i].Kind == state.Done && rest[i].Session == c.Session {
-			if p := h.queue.list[0]; p.cmd.Seq == rest[i].Seq {
+			if p := h.queue.list[0]; p.seq == rest[i].Seq {
 				return p.lock
 			}
 			return nil

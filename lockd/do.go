@@ -3,16 +3,15 @@ package lockd
 import (
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/lockfs/lockfs/lockd/state/statepb"
 )
 
 // Do proposes one operation and waits until it is applied here: at most Config.OpTimeout, then ErrNoQuorum. The
-// command's Op must be set; Session, Seq and, if it is 0, the time are filled in, and the command is the Host's from now on.
+// command's Op must be set; its Session and Seq do not matter, and a time of 0 is that of the call. It may be used again as soon
+// as Do returns.
 // A command that the state refuses is answered by its state.Code as the error; the result is set even then.
 func (h *Host) Do(c *Call, cmd *statepb.Command) (Result, error) {
-	return h.do(c, &pending{cmd: cmd}, patience{most: h.cfg.OpTimeout})
+	return h.do(c, cmd, &pending{}, patience{most: h.cfg.OpTimeout})
 }
 
 // patience is how long the answer to a command is waited for.
@@ -22,13 +21,18 @@ type patience struct {
 	keep   bool            // the command stands even if nobody waits for its answer any more
 }
 
-func (h *Host) do(c *Call, p *pending, wait patience) (Result, error) {
-	if grows(p.cmd) && h.cfg.Log.Room() != nil {
+// do proposes a command; p says what else there is to know of it.
+func (h *Host) do(c *Call, cmd *statepb.Command, p *pending, wait patience) (Result, error) {
+	if grows(cmd) && h.cfg.Log.Room() != nil {
 		return Result{}, ErrNoSpace
 	}
-	p.size = proto.Size(p.cmd)
-	defer h.pendingBytes.Add(-int64(p.size))
-	if h.pendingBytes.Add(int64(p.size)) > int64(h.cfg.Limits.Pending) {
+	if cmd.TimeUnixNs == 0 {
+		cmd.TimeUnixNs = h.wall().UnixNano()
+	}
+	p.body = encode(cmd)
+	size := int64(len(p.body))
+	defer h.pendingBytes.Add(-size)
+	if h.pendingBytes.Add(size) > int64(h.cfg.Limits.Pending) {
 		return Result{}, ErrNoQuorum
 	}
 	done, err := h.submit(p)
@@ -119,7 +123,8 @@ func (h *Host) Commit(c *Call, l *Lock, commit *statepb.Commit) (generation uint
 			return 0, err
 		}
 	}
-	res, err := h.do(c, &pending{cmd: &statepb.Command{Op: &statepb.Command_Commit{Commit: commit}}, lock: l}, patience{most: h.cfg.OpTimeout})
+	cmd := &statepb.Command{Op: &statepb.Command_Commit{Commit: commit}}
+	res, err := h.do(c, cmd, &pending{lock: l}, patience{most: h.cfg.OpTimeout})
 	return res.Generation, err
 }
 
@@ -127,7 +132,7 @@ func (h *Host) Commit(c *Call, l *Lock, commit *statepb.Commit) (generation uint
 // the lock is lost, since the end of the session invalidates the value.
 func (h *Host) Invalidate(c *Call, l *Lock, ino uint64) error {
 	cmd := &statepb.Command{Op: &statepb.Command_Invalidate{Invalidate: &statepb.Invalidate{Ino: ino}}}
-	_, err := h.do(c, &pending{cmd: cmd, lock: l}, patience{most: h.cfg.OpTimeout, keep: true})
+	_, err := h.do(c, cmd, &pending{lock: l}, patience{most: h.cfg.OpTimeout, keep: true})
 	if err == ErrLost {
 		return nil
 	}

@@ -1,13 +1,11 @@
 package lockd
 
 import (
+	"log/slog"
+
 	"github.com/lockfs/lockfs/lockd/queue"
-	"github.com/lockfs/lockfs/lockd/state"
 	"github.com/lockfs/lockfs/lockd/table"
 )
-
-// errNotFound is for a lock on a resource that is gone.
-const errNotFound = state.NotFound
 
 // event handles one event of the table. Called with the mutex held.
 func (h *Host) event(e *table.Event) {
@@ -128,16 +126,12 @@ func (l *Lock) tellBlocked(e *table.Event) bool {
 
 // lockNotice begins a notice of a lock. Whose it is stands in By; for blocking that is replaced by who asks.
 func (h *Host) lockNotice(kind NoticeKind, l *Lock) Notice {
-	v := h.View()
 	return Notice{
 		Kind: kind, Time: h.wall(), Ino: l.t.Ino, Mode: l.t.Mode, Token: l.t.Token,
 		By:   Party{Host: h.cfg.Name, PID: l.t.PID},
-		Path: resourcePath(v, l.t.Ino),
+		Path: h.View().Path(l.t.Ino),
 	}
 }
-
-// resourcePath names a resource: a directory's lock file is the directory's `.lock`, but notices name the directory.
-func resourcePath(v *state.View, ino uint64) string { return v.Path(ino) }
 
 // tellListener queues a notice for a lock's own listener.
 func (h *Host) tellListener(l *Lock, n Notice) {
@@ -164,9 +158,9 @@ func (h *Host) jeopardy(on bool) {
 	kind := NoticeSafe
 	if on {
 		kind = NoticeJeopardy
-		h.log.Warn("the session was not renewed for half its time to live: nothing is granted from the cache", "session", h.lease.session)
+		h.say(slog.LevelWarn, "the session was not renewed for half its time to live: nothing is granted from the cache", "session", h.lease.session)
 	} else {
-		h.log.Info("the session is renewed again", "session", h.lease.session)
+		h.say(slog.LevelInfo, "the session is renewed again", "session", h.lease.session)
 	}
 	n := Notice{Kind: kind, Time: h.wall(), By: Party{Host: h.cfg.Name}}
 	h.tellAll(n)

@@ -162,7 +162,8 @@ func (h *Host) Name() string { return h.cfg.Name }
 func (h *Host) Session() uint64 { return h.sessionID.Load() }
 
 // Start ends sessions that a former daemon of this host left behind, if nobody can still work under them, opens a session and
-// waits until that is applied. Entries applied before, by Applied and Restored, only change the view.
+// waits until that is applied. Entries applied before, by Applied and Restored, only change the view. After an error the host goes
+// on trying until it is closed.
 func (h *Host) Start(ctx context.Context) error {
 	if h.cfg.Name == "" || !utf8.ValidString(h.cfg.Name) || h.cfg.Log == nil {
 		return errors.New("lockd: a host needs a name, in UTF-8, and a log")
@@ -277,7 +278,7 @@ func (h *Host) settle() {
 	for h.table.Pending() {
 		out := h.table.Take()
 		for _, cmd := range out.Proposals {
-			h.enqueue(&pending{cmd: cmd, own: true})
+			h.command(cmd)
 		}
 		for i := range out.Events {
 			h.event(&out.Events[i])
@@ -343,6 +344,11 @@ func (t tree) Parent(ino uint64) (uint64, bool) {
 func (t tree) Ephemeral(ino uint64) bool {
 	n := t.h.View().Node(ino)
 	return n != nil && n.Ephemeral
+}
+
+// say logs, after the mutex is let go of.
+func (h *Host) say(level slog.Level, msg string, args ...any) {
+	h.outbox = append(h.outbox, delivery{call: func() { h.log.Log(context.Background(), level, msg, args...) }})
 }
 
 // wall returns the time of day.

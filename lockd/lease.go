@@ -1,6 +1,7 @@
 package lockd
 
 import (
+	"log/slog"
 	"math"
 	"slices"
 	"sync"
@@ -217,7 +218,7 @@ func (h *Host) giveUpNonce() {
 	}
 	o.stale[o.nonce] = true
 	if o.attempts++; o.attempts&(o.attempts-1) == 0 {
-		h.log.Warn("no session yet: the cluster has no majority, or no room for one more session", "attempts", o.attempts)
+		h.say(slog.LevelWarn, "no session yet: the cluster has no majority, or no room for one more session", "attempts", o.attempts)
 	}
 }
 
@@ -267,7 +268,7 @@ func (h *Host) sessionOpened(c *state.Change, v *state.View) {
 	}
 	h.endFormer()
 	close(h.opened)
-	h.log.Info("session open", "session", c.Session, "index", c.Index)
+	h.say(slog.LevelInfo, "session open", "session", c.Session, "index", c.Index)
 }
 
 // loseSession ends the session on this host's side: all its locks are lost, a new one is opened. What was proposed
@@ -277,7 +278,7 @@ func (h *Host) loseSession(why string) {
 	if old == 0 {
 		return
 	}
-	h.log.Error("the session is lost and so are its locks", "session", old, "why", why)
+	h.say(slog.LevelError, "the session is lost and so are its locks", "session", old, "why", why)
 	h.losses++
 	h.lossReason = why
 	h.leaseEnd.Store(0)
@@ -330,7 +331,6 @@ func (h *Host) settleFormer() {
 		case p.need != 0:
 			p.finish(Result{}, ErrLost)
 		default:
-			p.cmd.Session, p.cmd.Seq = 0, 0
 			h.enqueue(p)
 		}
 	}
@@ -361,8 +361,11 @@ func (h *Host) refuseWaiting(err error) {
 	for _, l := range all {
 		h.withdrawLock(l, l.wait, err)
 	}
-	for _, r := range h.ranges {
-		r.finish(err)
+	for id, r := range h.ranges {
+		if !r.finished {
+			r.finish(err)
+			h.command(rangeCancel(id))
+		}
 	}
 }
 
@@ -371,7 +374,7 @@ func (h *Host) leave(session uint64) error {
 	cmd := &statepb.Command{Op: &statepb.Command_EndSession{EndSession: &statepb.EndSession{
 		Session: session, Reason: statepb.EndReason_LEAVE,
 	}}}
-	_, err := h.do(nil, &pending{cmd: cmd, need: session}, patience{most: h.cfg.OpTimeout})
+	_, err := h.do(nil, cmd, &pending{need: session}, patience{most: h.cfg.OpTimeout})
 	if err == ErrLost || err == state.Ended {
 		return nil
 	}

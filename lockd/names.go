@@ -13,14 +13,20 @@ const recallFor = time.Second
 
 // Remove removes a name. It is refused with ErrBusy if a lock is held or awaited on the node on this host, or in use
 // on another; what others merely cache is recalled, for at most a second. With Posix the locks of this host do not matter.
+// A directory with something in it is refused for that, whatever is held below.
 func (h *Host) Remove(c *Call, op *statepb.Remove) (Result, error) {
 	var pins []uint64
-	if n := h.View().Lookup(op.Parent, string(op.Name)); n != nil && !op.Posix {
+	n := h.View().Lookup(op.Parent, string(op.Name))
+	if n != nil && !op.Posix {
 		pins = append(pins, n.Ino)
 	}
-	return h.conditional(c, pins, func() *statepb.Command {
-		return &statepb.Command{Op: &statepb.Command_Remove{Remove: op}}
-	})
+	res, err := h.conditional(c, pins, &statepb.Command{Op: &statepb.Command_Remove{Remove: op}})
+	if err == ErrBusy && op.Dir && n != nil {
+		for range h.View().ReadDir(n.Ino, "") {
+			return res, state.NotEmpty
+		}
+	}
+	return res, err
 }
 
 // Rename moves a name, over another if there is one. The conditions of Remove go for the source with all below it and
@@ -35,13 +41,11 @@ func (h *Host) Rename(c *Call, op *statepb.Rename) (Result, error) {
 	if to != nil && !op.Noreplace && !op.Posix && to != from {
 		pins = append(pins, to.Ino)
 	}
-	return h.conditional(c, pins, func() *statepb.Command {
-		return &statepb.Command{Op: &statepb.Command_Rename{Rename: op}}
-	})
+	return h.conditional(c, pins, &statepb.Command{Op: &statepb.Command_Rename{Rename: op}})
 }
 
 // conditional proposes a command under pins, again and again while other hosts are recalled.
-func (h *Host) conditional(c *Call, pins []uint64, command func() *statepb.Command) (Result, error) {
+func (h *Host) conditional(c *Call, pins []uint64, command *statepb.Command) (Result, error) {
 	unpin, err := h.pin(pins)
 	if err != nil {
 		return Result{}, err
@@ -52,7 +56,7 @@ func (h *Host) conditional(c *Call, pins []uint64, command func() *statepb.Comma
 	pause := time.Millisecond
 	for {
 		answered := h.awaitRecall(pins)
-		res, err := h.do(c, &pending{cmd: command()}, patience{most: h.cfg.OpTimeout})
+		res, err := h.do(c, command, &pending{}, patience{most: h.cfg.OpTimeout})
 		if err != state.Recalling {
 			answered.stop()
 			if err == state.Busy {

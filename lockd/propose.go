@@ -3,8 +3,6 @@ package lockd
 import (
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/lockfs/lockfs/lockd/state"
 	"github.com/lockfs/lockfs/lockd/state/statepb"
 )
@@ -24,15 +22,15 @@ const (
 
 // pending is a command that is not answered yet, and who waits for it.
 type pending struct {
-	cmd  *statepb.Command
-	own  bool          // the table's: nobody waits, and it ends with the session
+	body []byte        // the command, encoded
+	seq  uint64        // its number, 0: none yet
+	own  bool          // the table's, or nobody's: it ends with the session
 	lock *Lock         // whose commit it is, may be nil
 	need uint64        // the session that it makes sense in; 0: any
 	done chan struct{} // closed when answered; nil: nobody waits
 	late func(Result)  // told of an answer that nobody waits for any more
 	res  Result
 	err  error
-	size int
 }
 
 // finish answers whoever waits.
@@ -69,14 +67,14 @@ func (q *proposals) wants() bool {
 
 // add gives a command its number.
 func (q *proposals) add(p *pending) {
-	p.cmd.Session, p.cmd.Seq = q.session, q.next
+	p.seq = q.next
 	q.next++
 	q.list = append(q.list, p)
 }
 
 // answered takes the command of that number off the list; nil if it is not the next one to be answered.
 func (q *proposals) answered(seq uint64) *pending {
-	if len(q.list) == 0 || q.list[0].cmd.Seq != seq {
+	if len(q.list) == 0 || q.list[0].seq != seq {
 		return nil
 	}
 	p := q.list[0]
@@ -97,28 +95,35 @@ func (q *proposals) again() {
 	q.failed, q.sent = false, 0
 }
 
-// batch returns the next commands to send in one entry.
-func (q *proposals) batch(buf []*statepb.Command) []*statepb.Command {
+// batch takes the next commands to send in one entry.
+func (q *proposals) batch(buf []*pending) []*pending {
 	size := 0
 	for q.sent < len(q.list) && len(buf) < batchCommands {
 		p := q.list[q.sent]
-		if p.size == 0 {
-			p.size = proto.Size(p.cmd)
-		}
-		if size += p.size; size > batchBytes && len(buf) > 0 {
+		if size += len(p.body) + commandOverhead; size > batchBytes && len(buf) > 0 {
 			break
 		}
-		buf = append(buf, p.cmd)
+		buf = append(buf, p)
 		q.sent++
 	}
 	return buf
 }
 
+// entry encodes a batch. The commands' bodies and numbers do not change any more.
+func (q *proposals) entry(batch []*pending) []byte {
+	size := 2 + commandOverhead
+	for _, p := range batch {
+		size += len(p.body) + commandOverhead
+	}
+	entry := appendBatch(make([]byte, 0, size))
+	for _, p := range batch {
+		entry = appendCommand(entry, q.session, p.seq, p.body)
+	}
+	return entry
+}
+
 // enqueue gives a command its number and puts it in the queue, or keeps it until there is a session.
 func (h *Host) enqueue(p *pending) {
-	if p.cmd.TimeUnixNs == 0 {
-		p.cmd.TimeUnixNs = h.wall().UnixNano()
-	}
 	if h.queue == nil {
 		if !p.own {
 			h.held = append(h.held, p)
@@ -126,6 +131,19 @@ func (h *Host) enqueue(p *pending) {
 		return
 	}
 	h.queue.add(p)
+}
+
+// command queues a command that nobody waits for and that makes sense in the present session only.
+func (h *Host) command(cmd *statepb.Command) {
+	if h.queue == nil {
+		return
+	}
+	if cmd.TimeUnixNs == 0 {
+		cmd.TimeUnixNs = h.wall().UnixNano()
+	}
+	p := &pending{own: true, body: encode(cmd)}
+	h.queue.add(p)
+	cmd.Session, cmd.Seq = h.queue.session, p.seq // by these the table knows the answer to its own
 }
 
 // withdraw forgets a command whose caller gave up. One that was never sent is not going to be applied; one that was
@@ -142,10 +160,10 @@ func (h *Host) withdraw(p *pending) {
 	}
 	for i, x := range h.queue.list {
 		if x == p {
-			h.queue.list[i] = &pending{own: true, cmd: &statepb.Command{
-				Session: p.cmd.Session, Seq: p.cmd.Seq, TimeUnixNs: p.cmd.TimeUnixNs,
-				Op: &statepb.Command_Barrier{Barrier: &statepb.Barrier{}},
-			}}
+			h.queue.list[i] = &pending{own: true, seq: p.seq, body: encode(&statepb.Command{
+				TimeUnixNs: h.wall().UnixNano(),
+				Op:         &statepb.Command_Barrier{Barrier: &statepb.Barrier{}},
+			})}
 			return
 		}
 	}
@@ -154,39 +172,39 @@ func (h *Host) withdraw(p *pending) {
 // propose is the goroutine that hands batches to the log.
 func (h *Host) propose() {
 	defer h.work.Done()
-	var buf []*statepb.Command
 	for {
 		select {
 		case <-h.stopped:
 			return
 		case <-h.kick:
 		}
-		for {
-			h.mu.Lock()
-			buf = append(buf[:0], h.control...)
-			h.control = nil
-			q := h.queue
-			control := len(buf) > 0
-			if !control {
-				if q == nil || !q.wants() {
-					h.mu.Unlock()
-					break
-				}
-				buf = q.batch(buf)
-				q.inflight++
-				h.counts.Entries++
-				h.counts.Commands += uint64(len(buf))
-			}
-			h.unlock()
-			entry := state.Encode(buf)
-			clear(buf)
-			if control {
-				h.cfg.Log.Propose(entry, func(error) {}) // whoever asked repeats it
-			} else {
-				h.cfg.Log.Propose(entry, func(err error) { h.proposed(q, err) })
-			}
+		for h.proposeOnce() {
 		}
 	}
+}
+
+// proposeOnce hands one entry to the log, if there is something to propose.
+func (h *Host) proposeOnce() bool {
+	h.mu.Lock()
+	control := h.control
+	h.control = nil
+	if len(control) > 0 {
+		h.mu.Unlock()
+		h.cfg.Log.Propose(state.Encode(control), func(error) {}) // whoever asked repeats it
+		return true
+	}
+	q := h.queue
+	if q == nil || !q.wants() {
+		h.mu.Unlock()
+		return false
+	}
+	batch := q.batch(nil)
+	q.inflight++
+	h.counts.Entries++
+	h.counts.Commands += uint64(len(batch))
+	h.mu.Unlock()
+	h.cfg.Log.Propose(q.entry(batch), func(err error) { h.proposed(q, err) })
+	return true
 }
 
 // proposed is told how a proposal ended.

@@ -52,17 +52,15 @@ func (h *Host) lockRange(c *Call, ino uint64, r Range, wait bool) error {
 		return err
 	}
 	defer h.endRange(w, id)
-	p := &pending{
-		cmd: &statepb.Command{Op: &statepb.Command_RangeLock{RangeLock: &statepb.RangeLock{
-			Ino: ino, Owner: r.Owner, Write: r.Write, Start: r.Start, End: r.End, Pid: r.PID, Id: id, Wait: wait, Ofd: r.OFD,
-		}}},
-		late: func(res Result) {
-			if res.Code == state.OK {
-				h.enqueue(&pending{own: true, cmd: rangeUnlock(ino, r)})
-			}
-		},
+	cmd := &statepb.Command{Op: &statepb.Command_RangeLock{RangeLock: &statepb.RangeLock{
+		Ino: ino, Owner: r.Owner, Write: r.Write, Start: r.Start, End: r.End, Pid: r.PID, Id: id, Wait: wait, Ofd: r.OFD,
+	}}}
+	late := func(res Result) {
+		if res.Code == state.OK {
+			h.command(rangeUnlock(ino, r))
+		}
 	}
-	res, err := h.do(c, p, h.patience(c, wait))
+	res, err := h.do(c, cmd, &pending{late: late}, h.patience(c, wait))
 	switch {
 	case err == ErrInterrupted:
 		return h.cancelRange(w, id)
@@ -117,8 +115,7 @@ func (h *Host) endRange(w *rangeWait, id uint64) {
 // cancelRange withdraws a wait that was interrupted; if it was granted meanwhile, it stays granted. The command comes after
 // the one that asked, whenever the log takes them.
 func (h *Host) cancelRange(w *rangeWait, id uint64) error {
-	p := &pending{cmd: &statepb.Command{Op: &statepb.Command_RangeCancel{RangeCancel: &statepb.RangeCancel{Id: id}}}, need: h.Session()}
-	h.do(nil, p, patience{most: h.cfg.OpTimeout, keep: true}) // whatever the answer: the grant, if there was one, is in w
+	h.do(nil, rangeCancel(id), &pending{need: h.Session()}, patience{most: h.cfg.OpTimeout, keep: true}) // whatever the answer: the grant, if there was one, is in w
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if w.finished && w.err == nil {
@@ -142,8 +139,12 @@ func rangeError(err error) error {
 
 // UnlockRange unlocks a byte range of its owner. After ErrNoQuorum it will still be unlocked.
 func (h *Host) UnlockRange(c *Call, ino uint64, r Range) error {
-	_, err := h.do(c, &pending{cmd: rangeUnlock(ino, r)}, patience{most: h.cfg.OpTimeout, keep: true})
+	_, err := h.do(c, rangeUnlock(ino, r), &pending{}, patience{most: h.cfg.OpTimeout, keep: true})
 	return err
+}
+
+func rangeCancel(id uint64) *statepb.Command {
+	return &statepb.Command{Op: &statepb.Command_RangeCancel{RangeCancel: &statepb.RangeCancel{Id: id}}}
 }
 
 func rangeUnlock(ino uint64, r Range) *statepb.Command {
@@ -160,9 +161,9 @@ func (h *Host) DropRanges(ino, owner uint64) {
 	}
 	h.mu.Lock()
 	if h.phase == running || h.phase == draining {
-		h.enqueue(&pending{own: true, cmd: &statepb.Command{Op: &statepb.Command_RangeUnlock{RangeUnlock: &statepb.RangeUnlock{
+		h.command(&statepb.Command{Op: &statepb.Command_RangeUnlock{RangeUnlock: &statepb.RangeUnlock{
 			Ino: ino, Owner: owner, All: true,
-		}}}})
+		}}})
 	}
 	h.unlock()
 }

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/lockfs/lockfs/lockd/queue"
+	"github.com/lockfs/lockfs/lockd/state"
 	"github.com/lockfs/lockfs/lockd/table"
 )
 
@@ -181,7 +182,7 @@ func reason(r table.Reason) error {
 	case table.NoLocks:
 		return ErrNoLocks
 	case table.NotFound:
-		return errNotFound
+		return state.NotFound
 	}
 	return r
 }
