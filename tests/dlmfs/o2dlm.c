@@ -1,3 +1,5 @@
+//go:build ignore
+
 /*
  * o2dlm.c is a program as users of libo2dlm wrote it, nothing of it knows lockfs:
  *

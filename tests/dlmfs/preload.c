@@ -1,3 +1,5 @@
+//go:build ignore
+
 /*
  * preload.c answers the two questions that libo2dlm puts to the kernel module and
  * not to the file system: the magic number of the mount (statfs) and the list of
