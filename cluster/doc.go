@@ -18,7 +18,7 @@
 // An entry is on disk, with one fsync for all that are appended together, before it is applied or answered. A
 // snapshot is taken after 32,768 entries or 16 MiB of them (or the size of the last snapshot, if that is more), and
 // the log before it is dropped but for the last 8 MiB, at most 4,096 entries. So beside twice the state's size the
-// disk holds at most some 40 MiB.
+// disk holds some 40 MiB at most, the reserve included, and what is appended while a snapshot is written.
 //
 // # Damage
 //

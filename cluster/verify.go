@@ -257,7 +257,7 @@ func (c *contents) whole() error {
 		return fmt.Errorf("%s has no entries and there is no snapshot: what was stored is gone", logName)
 	case c.first > snap+1:
 		return fmt.Errorf("a snapshot is missing: the log starts at entry %d and the newest snapshot is of entry %d", c.first, snap)
-	case c.first != 0 && c.last < snap:
+	case c.first != 0 && c.last < snap: // a crash right after a leader's snapshot was installed comes to this too
 		return fmt.Errorf("the end of the log is missing: it ends with entry %d and the snapshot is of entry %d", c.last, snap)
 	}
 	if term, ok := c.values[bucketRaft+"/"+keyCurrentTerm]; c.lastTerm > 0 && c.identity.Founded &&
