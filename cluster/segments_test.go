@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"bytes"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -201,7 +200,7 @@ func FuzzScanSegment(f *testing.F) {
 		n := 0
 		s, err := scanSegment(b, info, func(*raft.Log) error { n++; return nil })
 		if err == nil && (s.entries != n || s.end > int64(len(b)) || s.last != info.BaseIndex+uint64(n)-1) {
-			t.Fatal(fmt.Sprintf("%+v, %d entries", s, n))
+			t.Fatalf("%+v, %d entries", s, n)
 		}
 	})
 }

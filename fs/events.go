@@ -101,9 +101,8 @@ func (e *eventsFile) release() { e.stream.Close() }
 
 // searcher decides what somebody could stat: all directories above it must let him search.
 type searcher struct {
-	fs     *FS
-	who    opener
-	thread uint32
+	fs  *FS
+	who opener
 }
 
 func (f *FS) searcher(c *lockd.Call) searcher {

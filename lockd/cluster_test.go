@@ -61,13 +61,13 @@ func TestRemoveRecalls(t *testing.T) {
 		host2, m2 := r.start(lockd.Config{Name: "host2"})
 		ino := r.make("/d/a")
 		dir := r.make("/d/")
-		remove := func() (error, time.Duration) {
+		remove := func() (time.Duration, error) {
 			start := time.Now()
 			_, err := r.h.Remove(nil, &statepb.Remove{Parent: dir, Name: []byte("a")})
-			return err, time.Since(start)
+			return time.Since(start), err
 		}
 		a := r.askOn(host2, 2, lockd.Request{Ino: ino, Mode: queue.EX}).ends(nil)
-		if err, d := remove(); err != lockd.ErrBusy || d > 1100*time.Millisecond {
+		if d, err := remove(); err != lockd.ErrBusy || d > 1100*time.Millisecond {
 			t.Errorf("in use elsewhere: %v after %v", err, d)
 		}
 		if err := host2.Check(a.l); err != nil {
@@ -76,13 +76,13 @@ func TestRemoveRecalls(t *testing.T) {
 		host2.Release(a.l)
 		m2.SetDeaf(true)
 		m2.SetCut(true)
-		if err, d := remove(); err != lockd.ErrBusy || d < 900*time.Millisecond || d > 1100*time.Millisecond {
+		if d, err := remove(); err != lockd.ErrBusy || d < 900*time.Millisecond || d > 1100*time.Millisecond {
 			t.Errorf("the other host is cut off: %v after %v", err, d)
 		}
 		m2.SetCut(false)
 		m2.SetDeaf(false)
 		synctest.Wait()
-		if err, d := remove(); err != nil || d > time.Second {
+		if d, err := remove(); err != nil || d > time.Second {
 			t.Errorf("idle elsewhere: %v after %v", err, d)
 		}
 		if r.h.View().Node(ino) != nil {

@@ -96,7 +96,7 @@ func TestParkedOpen(t *testing.T) {
 			t.Errorf("beside parked opens: %q", got)
 		}
 	}
-	if !m.loop.Alive() || !m.loop.Alive() {
+	if first, second := m.loop.Alive(), m.loop.Alive(); !first || !second { // the second asks what the first began
 		t.Error("the loop is idle, which is alive")
 	}
 	for _, c := range parked {
