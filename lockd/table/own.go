@@ -1,7 +1,6 @@
 package table
 
 import (
-	"iter"
 	"slices"
 
 	"github.com/lockfs/lockfs/lockd/queue"
@@ -50,42 +49,6 @@ func (t *Table) rivalsAt(l *Lock, r *resource) (rivals []*Lock) {
 		}
 	}
 	return rivals
-}
-
-// under returns every lock of the resources strictly below r, and those
-// requests for one that wait strictly below r.
-func (t *Table) under(r *resource) iter.Seq[*Lock] {
-	return func(yield func(*Lock) bool) { walkUnder(r, yield) }
-}
-
-func walkUnder(r *resource, yield func(*Lock) bool) bool {
-	for c := r.child; c != nil; c = c.sibNext {
-		for e := range c.q.All() {
-			l := e.Holder
-			if (l.res == c || l.Mode == queue.None) && !yield(l) { // a conversion that waits here is found at its resource
-				return false
-			}
-		}
-		if !walkUnder(c, yield) {
-			return false
-		}
-	}
-	return true
-}
-
-// intentAt returns the intents, CR and CW, that o has at r, an ancestor of its
-// resource.
-func (o *Lock) intentAt(r *resource) (n [2]uint32) {
-	if o.res == nil || !o.res.below(r) {
-		return n
-	}
-	if m := o.Mode.Intent(); m != queue.None {
-		n[intentIndex(m)]++
-	}
-	if m := o.Wanted.Intent(); m != queue.None && o.at != nil && o.at != r && o.at.below(r) && !o.Mode.Intent().Covers(m) {
-		n[intentIndex(m)]++ // passed r already
-	}
-	return n
 }
 
 // SetOwn says which locks are of the same owner as l, which waits.
@@ -252,100 +215,4 @@ func (t *Table) Cycle(l *Lock) []*Lock {
 		}
 	}
 	return r.q.Cycle(l)
-}
-
-// tell tells those who hold l up at r.
-func (t *Table) tell(l *Lock, r *resource) {
-	if l.Flags&queue.NoBAST != 0 {
-		return
-	}
-	mode := l.needs(r)
-	for b := range r.q.Blockers(l) {
-		switch {
-		case b.Shared:
-			for o := range t.under(r) {
-				if n := o.intentAt(r); n[intentIndex(b.Mode)] > 0 && !slices.Contains(l.own, o) {
-					t.emit(Event{Kind: Blocking, Lock: o, Mode: mode, By: l, Ino: r.ino})
-				}
-			}
-		case !b.Ceiling && !b.Waiting:
-			t.emit(Event{Kind: Blocking, Lock: b.Holder, Mode: mode, By: l, Ino: r.ino})
-		}
-	}
-}
-
-// tellRecall tells those who hold up a request of another host.
-func (t *Table) tellRecall(r *resource, wanted queue.Mode, by uint64) {
-	for e := range r.q.All() {
-		if e.Mode != queue.None && !queue.Compatible(e.Mode, wanted) {
-			t.emit(Event{Kind: Blocking, Lock: e.Holder, Mode: wanted, BySession: by, Ino: r.ino})
-		}
-	}
-	for i := range 2 {
-		m := queue.CR + queue.Mode(i)
-		if r.q.Shared(m) == 0 || queue.Compatible(m, wanted) {
-			continue
-		}
-		for o := range t.under(r) {
-			if o.intentAt(r)[i] > 0 {
-				t.emit(Event{Kind: Blocking, Lock: o, Mode: wanted, BySession: by, Ino: r.ino})
-			}
-		}
-	}
-}
-
-// blocks tells a lock that was just granted whom it holds up: the first who waits.
-func (t *Table) blocks(l *Lock) {
-	if w := l.res; w.wanted != queue.None && !queue.Compatible(l.Mode, w.wanted) {
-		t.emit(Event{Kind: Blocking, Lock: l, Mode: w.wanted, BySession: w.by, Ino: w.ino})
-	}
-	if l.res.q.Waiters() > 0 {
-		for _, w := range l.res.q.Blocked(l) {
-			if w.Flags&queue.NoBAST == 0 {
-				t.emit(Event{Kind: Blocking, Lock: l, Mode: w.needs(l.res), By: w, Ino: l.res.ino})
-				break
-			}
-		}
-	}
-	intent := l.Mode.Intent()
-	if intent == queue.None {
-		return
-	}
-	for a := l.res.parent; a != nil; a = a.parent {
-		if a.wanted != queue.None && !queue.Compatible(intent, a.wanted) {
-			t.emit(Event{Kind: Blocking, Lock: l, Mode: a.wanted, BySession: a.by, Ino: a.ino})
-		}
-		if a.q.Waiters() == 0 {
-			continue
-		}
-		for _, w := range a.q.BlockedShared(intent) {
-			if w.Flags&queue.NoBAST == 0 {
-				t.emit(Event{Kind: Blocking, Lock: l, Mode: w.needs(a), By: w, Ino: a.ino})
-				break
-			}
-		}
-	}
-}
-
-// Blocks returns the join of the modes that others wait for because of l, here
-// or on other hosts, and None if nobody does.
-func (t *Table) Blocks(l *Lock) (wanted queue.Mode) {
-	if l.res == nil || l.Mode == queue.None {
-		return queue.None
-	}
-	see := func(r *resource, m queue.Mode, waiting []*Lock) {
-		if r.wanted != queue.None && !queue.Compatible(m, r.wanted) {
-			wanted = queue.Join(wanted, r.wanted)
-		}
-		for _, w := range waiting {
-			wanted = queue.Join(wanted, w.needs(r))
-		}
-	}
-	see(l.res, l.Mode, l.res.q.Blocked(l))
-	if intent := l.Mode.Intent(); intent != queue.None {
-		for a := l.res.parent; a != nil; a = a.parent {
-			see(a, intent, a.q.BlockedShared(intent))
-		}
-	}
-	return wanted
 }
