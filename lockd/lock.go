@@ -119,7 +119,9 @@ func (h *Host) admitConversion(l *Lock, r *Request) error {
 // locked again. Release never waits.
 func (h *Host) Release(l *Lock) {
 	h.mu.Lock()
-	h.onTime()
+	if h.table.Waiting() > 0 {
+		h.onTime() // somebody may be granted it
+	}
 	h.endLinger(nil, l, nil, queue.None)
 	if l.wait != nil {
 		h.finish(l, ErrInterrupted)
