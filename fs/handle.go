@@ -85,7 +85,6 @@ func (w *work) commits() chan struct{} {
 func (f *FS) newHandle(in *fuse.OpenIn, ino uint64) *handle {
 	h := &handle{fs: f, node: in.NodeId, ino: ino, flags: in.Flags, thread: in.Pid}
 	h.lock.Listener = h
-	h.lock.User = h
 	h.lock.File = process.File{Dev: f.dev, Ino: in.NodeId}
 	return h
 }

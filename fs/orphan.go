@@ -71,7 +71,7 @@ func (f *FS) heldElsewhere(ino uint64) bool {
 		if l.Mode == queue.None && l.Wanted == queue.None {
 			continue
 		}
-		if h, ok := l.User.(*handle); !ok || h.fs != f {
+		if h, ok := l.Listener.(*handle); !ok || h.fs != f {
 			return true
 		}
 	}

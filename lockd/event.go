@@ -27,9 +27,9 @@ func (h *Host) event(e *table.Event) {
 	case table.Deadlock:
 		h.suspected(l)
 	case table.Lost:
-		if l.unclaimed != nil && l.unclaimed.before == queue.None {
-			l.unclaimed.timer.Stop()
-			l.unclaimed = nil // nobody has it
+		if g := l.unclaimed(); g != nil && g.before == queue.None {
+			g.timer.Stop()
+			l.claimed() // nobody has it
 			return
 		}
 		n := h.lockNotice(NoticeLost, l)
@@ -47,13 +47,13 @@ func (h *Host) grantedLater(l *Lock, e *table.Event) {
 	w := l.wait
 	l.t.Since = h.cfg.Now()
 	switch {
-	case w == nil && l.unclaimed == nil && l.Mode() == e.Mode:
+	case w == nil && l.unclaimed() == nil && l.Mode() == e.Mode:
 		return // what was granted without a claim is given back
 	case w == nil:
 		h.granted(l, 0, e.Converted)
 		return
 	case w.linger != nil:
-		l.unclaimed = w.linger
+		l.extras().unclaimed = w.linger
 		h.finish(l, nil)
 		return
 	}
@@ -71,7 +71,7 @@ func (h *Host) grantedLater(l *Lock, e *table.Event) {
 // blocking is a blocking AST. Subscribers are told of each request that is held up, the lock's own listener once for each
 // mode that is asked for, and again when whoever caused that does not wait any more.
 func (h *Host) blocking(l *Lock, e *table.Event) {
-	if l.unclaimed != nil {
+	if l.unclaimed() != nil {
 		return
 	}
 	fresh := l.Listener != nil && l.tellBlocked(e)
@@ -109,8 +109,9 @@ func (l *Lock) tellBlocked(e *table.Event) bool {
 			now.order = w.order
 		}
 	}
-	for i := range l.told {
-		t := &l.told[i]
+	x := l.extras()
+	for i := range x.told {
+		t := &x.told[i]
 		if t.mode != e.Mode {
 			continue
 		}
@@ -120,7 +121,7 @@ func (l *Lock) tellBlocked(e *table.Event) bool {
 		*t = now
 		return true
 	}
-	l.told = append(l.told, now)
+	x.told = append(x.told, now)
 	return true
 }
 

@@ -55,12 +55,12 @@ func (h *Host) stopLinger(l *Lock, g *linger) {
 	switch {
 	case l.wait != nil && l.wait.linger == g:
 		h.withdrawLock(l, l.wait, ErrInterrupted)
-	case l.unclaimed != g:
+	case l.unclaimed() != g:
 	case g.before == queue.None:
-		l.unclaimed = nil
+		l.claimed()
 		h.table.Release(&l.t)
 	default:
-		l.unclaimed = nil
+		l.claimed()
 		h.table.Convert(&l.t, g.before, 0, nil)
 	}
 }
@@ -68,7 +68,7 @@ func (h *Host) stopLinger(l *Lock, g *linger) {
 // endLinger is called before anything new is done with a lock: what lingers of it ends, unless it is the very same
 // request. Then waiter is its wait, or claimed says that it is granted.
 func (h *Host) endLinger(c *Call, l *Lock, r *Request, had queue.Mode) (w *waiter, claimed bool) {
-	g := l.unclaimed
+	g := l.unclaimed()
 	if l.wait != nil {
 		g = l.wait.linger
 	}
@@ -84,8 +84,8 @@ func (h *Host) endLinger(c *Call, l *Lock, r *Request, had queue.Mode) (w *waite
 	if c != nil {
 		l.t.PID, l.t.UID = c.PID, c.UID
 	}
-	if l.unclaimed == g {
-		l.unclaimed = nil
+	if l.unclaimed() == g {
+		l.claimed()
 		h.granted(l, r.TTL, had != queue.None)
 		return nil, true
 	}

@@ -29,7 +29,7 @@ type LockInfo struct {
 	Place     int           // among those that wait for this resource here, from 1; 0: does not wait
 	TTL       time.Duration // left of the time to live; 0: unlimited
 	BlockedBy []Party       // of what waits
-	User      any           // the User of a lock of this host
+	Listener  Listener      // of a lock of this host
 }
 
 // Locks returns the locks of a resource: of this host, those held before those that wait in their order, then what other
@@ -116,11 +116,11 @@ func (h *Host) timeBase() time.Time { return h.wall().Add(-time.Duration(h.cfg.N
 func (h *Host) lockInfo(t *table.Lock, base time.Time) LockInfo {
 	l := t.User.(*Lock)
 	info := LockInfo{
-		User: l.User, Tgid: l.tgid, Ino: t.Ino, Host: h.cfg.Name, Here: true, Mode: t.Mode, Wanted: t.Wanted, Convert: t.Converts(), Flags: t.Flags,
+		Listener: l.Listener, Tgid: l.tgid, Ino: t.Ino, Host: h.cfg.Name, Here: true, Mode: t.Mode, Wanted: t.Wanted, Convert: t.Converts(), Flags: t.Flags,
 		PID: t.PID, UID: t.UID, Since: base.Add(time.Duration(t.Since)), Token: t.Token,
 	}
-	if l.ttl != nil {
-		info.TTL = max(l.ttl.end.Sub(h.wall()), 1)
+	if t := l.ttl(); t != nil {
+		info.TTL = max(t.end.Sub(h.wall()), 1)
 	}
 	if !t.Waits() {
 		return info

@@ -24,7 +24,7 @@ type ttl struct {
 // The lock must not be held or waiting.
 func (h *Host) Lock(c *Call, l *Lock, r Request) error {
 	h.mu.Lock()
-	if l.wait != nil || l.unclaimed != nil {
+	if l.wait != nil || l.unclaimed() != nil {
 		h.onTime()
 		if w, claimed := h.endLinger(c, l, &r, queue.None); claimed || w != nil {
 			h.unlock()
@@ -200,7 +200,9 @@ func (h *Host) onTime() int64 {
 func (h *Host) granted(l *Lock, expires time.Duration, convert bool) {
 	l.mode.Store(uint32(l.t.Mode))
 	l.token.Store(l.t.Token)
-	l.told = nil
+	if l.extra != nil {
+		l.extra.told = nil
+	}
 	h.counts.Grants++
 	if l.tgid == 0 && l.t.PID != 0 {
 		h.young.add(l)
@@ -221,10 +223,10 @@ func (h *Host) granted(l *Lock, expires time.Duration, convert bool) {
 func (h *Host) expireAfter(l *Lock, d time.Duration) {
 	l.disarm()
 	t := &ttl{end: h.wall().Add(d)}
-	l.ttl = t
+	l.extras().ttl = t
 	t.timer = time.AfterFunc(d, func() {
 		h.mu.Lock()
-		if l.ttl == t && h.phase != closed {
+		if l.ttl() == t && h.phase != closed {
 			h.takeAway(l, "its time to live is over")
 		}
 		h.unlock()
@@ -232,9 +234,9 @@ func (h *Host) expireAfter(l *Lock, d time.Duration) {
 }
 
 func (l *Lock) disarm() {
-	if l.ttl != nil {
-		l.ttl.timer.Stop()
-		l.ttl = nil
+	if t := l.ttl(); t != nil {
+		t.timer.Stop()
+		l.extra.ttl = nil
 	}
 }
 
@@ -264,12 +266,11 @@ func (h *Host) lose(l *Lock, n Notice, why string) {
 // forget makes a lock have nothing.
 func (h *Host) forget(l *Lock) {
 	l.disarm()
-	if l.unclaimed != nil {
-		l.unclaimed.timer.Stop()
-		l.unclaimed = nil
+	if g := l.unclaimed(); g != nil {
+		g.timer.Stop()
 	}
+	l.extra = nil
 	h.young.drop(l)
-	l.told = nil
 	l.mode.Store(0)
 	l.token.Store(0)
 }

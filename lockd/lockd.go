@@ -118,26 +118,61 @@ type Request struct {
 // inside its handle, sets the exported fields before the first request, and must not copy it after. It can be locked again
 // after it was released. Its methods may be called by anybody at any time.
 type Lock struct {
-	Listener Listener     // told what happens to the lock; may be nil
+	Listener Listener     // told what happens to the lock, and shown in listings; may be nil
 	File     process.File // the inode as the kernel shows it, to find who has the descriptor
-	User     any          // the caller's own, for listings
 
 	t     table.Lock
-	mode  atomic.Uint32
 	token atomic.Uint64
+	mode  atomic.Uint32
 	lost  atomic.Bool
 
 	// Guarded by Host.mu.
-	wait      *waiter
+	wait    *waiter
+	extra   *extra // nil: nothing of it, as with most
+	prev    *Lock  // in the list of young locks
+	next    *Lock
+	tgid    uint32 // process of t.PID, 0: not looked up yet
+	young   bool   // in that list
+	suspect bool   // a goroutine looks after the deadlock of its wait
+	async   bool   // its Listener is told of the grant
+}
+
+// extra is what few locks need. It goes with the lock's release.
+type extra struct {
 	unclaimed *linger // granted after the interrupt of a request that lingers
 	ttl       *ttl
 	told      []told // blocking ASTs delivered since the grant
-	prev      *Lock  // in the list of young locks
-	next      *Lock
-	tgid      uint32 // process of t.PID, 0: not looked up yet
-	young     bool   // in that list
-	suspect   bool   // a goroutine looks after the deadlock of its wait
-	async     bool   // its Listener is told of the grant
+}
+
+// extras returns what the lock has of it, to be changed. Called with Host.mu held.
+func (l *Lock) extras() *extra {
+	if l.extra == nil {
+		l.extra = new(extra)
+	}
+	return l.extra
+}
+
+// unclaimed returns the end of the wait that a grant nobody claimed yet came of, else nil.
+func (l *Lock) unclaimed() *linger {
+	if l.extra == nil {
+		return nil
+	}
+	return l.extra.unclaimed
+}
+
+// claimed ends that the grant is unclaimed.
+func (l *Lock) claimed() {
+	if l.extra != nil {
+		l.extra.unclaimed = nil
+	}
+}
+
+// ttl returns the time to live, nil if it is not limited.
+func (l *Lock) ttl() *ttl {
+	if l.extra == nil {
+		return nil
+	}
+	return l.extra.ttl
 }
 
 // Mode returns what the lock has now: None if nothing is granted.

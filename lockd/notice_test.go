@@ -291,7 +291,8 @@ func TestLocksListing(t *testing.T) {
 	bubble(t, func(r *rig) {
 		ino := r.make("/a")
 		start := time.Now()
-		l := &lockd.Lock{User: "handle"}
+		rec := &recorder{}
+		l := &lockd.Lock{Listener: rec}
 		r.h.Lock(call(1), l, lockd.Request{Ino: ino, Mode: queue.EX})
 		time.Sleep(time.Second)
 		a := r.ask(2, lockd.Request{Ino: ino, Mode: queue.PR}).waits()
@@ -309,7 +310,7 @@ func TestLocksListing(t *testing.T) {
 			t.Fatalf("%d locks: %+v", len(list), list)
 		}
 		held, first, second := list[0], list[1], list[2]
-		if held.Mode != queue.EX || held.PID != 1 || held.UID != 1001 || held.Token != l.Token() || held.User != "handle" ||
+		if held.Mode != queue.EX || held.PID != 1 || held.UID != 1001 || held.Token != l.Token() || held.Listener != lockd.Listener(rec) ||
 			!held.Since.Equal(start) || held.Comm != "commB" || r.h.Cmdline(nil, &held) != "cmd line" || held.Tgid != 1 || held.Place != 0 {
 			t.Errorf("held: %+v", held)
 		}
