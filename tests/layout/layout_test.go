@@ -3,7 +3,10 @@
 package layout
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -26,10 +29,12 @@ var mayImport = map[string][]string{
 	"cmd":           {"fs", "fs/ioc", "cluster", "lockd", "lockd/state", "lockd/queue"},
 }
 
-// pure are the packages that decide and do no I/O; mustNot is what they may never reach directly.
+// pure are the packages that decide and do no I/O; mustNot is what they may never import, noClock what of package time they
+// may never call (durations are numbers).
 var (
 	pure    = []string{"lockd/queue", "lockd/state", "lockd/table"}
-	mustNot = []string{"os", "net", "time", "math/rand", "math/rand/v2", "sync", "syscall", "golang.org/x/sys/unix", "log", "log/slog"}
+	mustNot = []string{"os", "net", "math/rand", "math/rand/v2", "sync", "syscall", "golang.org/x/sys/unix", "log", "log/slog"}
+	noClock = regexp.MustCompile(`\btime\.(Now|Since|Until|After|AfterFunc|Sleep|Tick|NewTimer|NewTicker)\b`)
 )
 
 // ownOnly names the libraries that one part of the tree alone may import.
@@ -70,7 +75,7 @@ func under(path, prefix string) bool { return path == prefix || strings.HasPrefi
 func TestImportsPointDown(t *testing.T) {
 	for _, line := range list(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...") {
 		pkg, imports, _ := strings.Cut(line, " ")
-		if under(pkg, module+"tests") || under(pkg, module+"examples") || strings.HasSuffix(pkg, "test") || strings.HasSuffix(pkg, "/sim") {
+		if under(pkg, module+"tests") || under(pkg, module+"examples") || strings.HasSuffix(pkg, "lockdtest") || strings.HasSuffix(pkg, "/sim") {
 			continue
 		}
 		from := part(pkg)
@@ -89,8 +94,32 @@ func TestImportsPointDown(t *testing.T) {
 					t.Errorf("%s imports %s, which is for %s alone", pkg, imp, owner)
 				}
 			}
-			if slices.Contains(pure, from) && slices.Contains(mustNot, imp) {
+			if slices.Contains(pure, from) && slices.Contains(mustNot, imp) && !strings.HasSuffix(pkg, "pb") {
 				t.Errorf("%s is pure and imports %s", pkg, imp)
+			}
+		}
+	}
+}
+
+func TestNoClockInTheCores(t *testing.T) {
+	for _, dir := range pure {
+		files, err := filepath.Glob(filepath.Join("../..", dir, "*.go"))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: no files, %v", dir, err)
+		}
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if call := noClock.Find(text); call != nil {
+				t.Errorf("%s calls %s", file, call)
+			}
+			if regexp.MustCompile(`(?m)^\s*go (func|\w+\()`).Match(text) {
+				t.Errorf("%s starts a goroutine", file)
 			}
 		}
 	}
