@@ -142,6 +142,9 @@ func (h *handle) write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (u
 	if errno := b.write(data, off, atEnd, limit); errno != 0 {
 		return 0, fuse.Status(errno)
 	}
+	if h.fs.host.Room(len(b.data)-len(n.Value)) != nil { // a shell would not see it at the close
+		return 0, fuse.Status(b.spoil(syscall.ENOSPC))
+	}
 	return uint32(len(data)), fuse.OK
 }
 

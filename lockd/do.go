@@ -108,6 +108,16 @@ func grows(cmd *statepb.Command) bool {
 	return false
 }
 
+// Room says whether a value may grow by so many bytes as things are now: nil, or ErrNoSpace. So a write can be refused
+// that would only fail at its commit, where many programs do not look.
+func (h *Host) Room(bytes int) error {
+	v := h.View()
+	if _, used := v.Counts(); bytes > 0 && used+uint64(bytes) > v.Limits().Bytes || h.cfg.Log.Room() != nil {
+		return ErrNoSpace
+	}
+	return nil
+}
+
 // Barrier waits until the host has applied everything that was committed before the call: what it then reads from View is
 // linearizable. It passes through the log.
 func (h *Host) Barrier(c *Call) (Result, error) {
