@@ -90,13 +90,25 @@ func (f *FS) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) f
 		return f.aliasAttr(in, out)
 	}
 	n := f.node(in.NodeId)
-	if n == nil {
+	switch {
+	case n == nil:
 		return fuse.Status(syscall.ESTALE)
+	case f.readsCached(in) && f.host.Fresh() != nil:
+		return fuse.EIO // else the kernel would go on reading its pages after the lease
 	}
 	f.tell(&out.Attr, in.NodeId, n)
 	out.SetTimeout(f.validFor())
 	f.ownSize(in, out)
 	return fuse.OK
+}
+
+// readsCached reports whether a GETATTR is the kernel's before it reads from its pages.
+func (f *FS) readsCached(in *fuse.GetAttrIn) bool {
+	if in.Flags()&fuse.FUSE_GETATTR_FH == 0 {
+		return false
+	}
+	h, ok := f.handles.get(in.Fh()).(*handle)
+	return ok && h.cached
 }
 
 func (f *FS) aliasAttr(in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {

@@ -89,10 +89,11 @@ func (f *FS) newHandle(in *fuse.OpenIn, ino uint64) *handle {
 	return h
 }
 
-// holds notes what the lock permits after a grant: if writing, the process that opened is from now on the holder whose
-// death makes the value invalid. What is read from now on is the value that came with the grant.
+// holds notes what the lock permits after a grant. If that is writing, the process that opened is from now on the
+// holder whose death makes the value invalid; but where programs bring their own protocol a plain flock(2) says
+// nothing of the value. What is read from now on is the value that came with the grant.
 func (h *handle) holds() {
-	writes := h.lock.Mode().Writes()
+	writes := h.lock.Mode().Writes() && (!h.fs.policy.through || h.isNamed())
 	h.mu.Lock()
 	h.readAnew()
 	known := h.holder != 0

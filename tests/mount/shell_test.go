@@ -278,6 +278,11 @@ func TestRights(t *testing.T) {
 	nobody.OK("exec 9<&-")
 	nobody.Exits(1, "(exec 9<$M/w@pr)")
 	root.OK("exec 9<>$M/w; cat <&9; flock -x 9; exec 9>&-")
+	root.OK("touch $M/s; chgrp 12345 $M/s; chmod 664 $M/s")
+	const other = "setpriv --reuid 2000 --regid 2000 "
+	root.OK(other + "--groups 77,12345 bash -c 'exec 9<$M/s; flock -n -x 9'")
+	root.Exits(65, other+"--groups 77 bash -c 'exec 9<$M/s; flock -n -x 9'")
+	root.OK("unshare -pf bash -c 'exec 9<>$M/a; echo x >&9; exec 9>&-; flock -n $M/a true'") // another pid namespace
 }
 
 func TestTryAfterClose(t *testing.T) {
