@@ -1,7 +1,10 @@
 package cluster
 
 import (
+	"context"
+	"crypto/tls"
 	"log/slog"
+	"net"
 	"os"
 	"time"
 )
@@ -16,6 +19,8 @@ type Config struct {
 	Bind string
 	// Advertise is the address that other hosts reach Bind under. Empty: the same.
 	Advertise string
+	// TLS, if not nil, is used for every connection between hosts: see wire.Config.
+	TLS *tls.Config
 	// SessionTTL is how long a host's session lasts without renewal; the same on all hosts. 0: 10 s.
 	SessionTTL time.Duration
 	// OpTimeout is how long a proposal waits for a leader before it fails with ErrNoLeader. 0: 5 s.
@@ -27,6 +32,10 @@ type Config struct {
 	openIn func([]Mount) (Use, error) // nil: inUse
 	bootID string                     // empty: BootID
 	fault  func(op, name string) error
+
+	joins   string                                                      // a new directory is a member's of this cluster, which knows of it
+	dial    func(ctx context.Context, address string) (net.Conn, error) // see wire.Config
+	noHints bool
 }
 
 // logLimits bound what the log takes of the disk and of a start.
@@ -51,7 +60,7 @@ const (
 	commitTimeout    = 50 * time.Millisecond
 	maxAppend        = 128 // entries in one append to the log and one message to a follower
 	cachedEntries    = 256 // for followers that are a little behind
-	transportTimeout = 10 * time.Second
+	transportTimeout = 3 * time.Second
 	transportPool    = 3
 )
 

@@ -22,6 +22,7 @@ type duty struct {
 	ttl     time.Duration
 	log     *slog.Logger
 	propose func(cmds []*statepb.Command)
+	kick    func() // nil, or told that there is something to hand over
 
 	mu       sync.Mutex
 	leading  bool
@@ -165,10 +166,26 @@ func (d *duty) renew(session uint64, stamp int64) {
 			idle = false
 		}
 	}
+	elsewhere := !d.leading
 	d.mu.Unlock()
-	if idle {
+	switch {
+	case idle:
 		d.gather()
+	case elsewhere && d.kick != nil:
+		d.kick()
 	}
+}
+
+// handOver returns the renewals that are for another host to gather, stamps by session: this one does not lead.
+func (d *duty) handOver() map[uint64]int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.leading || len(d.pending) == 0 {
+		return nil
+	}
+	all := d.pending
+	d.pending = map[uint64]int64{}
+	return all
 }
 
 // gather proposes the renewals that are there.

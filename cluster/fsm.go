@@ -23,13 +23,20 @@ type Host interface {
 type machine struct {
 	state    *state.State
 	host     Host
-	watch    func([]state.Change) // the node's own look at the changes, before the host's
-	replaced func(*state.View)    // and at a whole new state
-	fail     func(error)          // the node must stop
+	watch    func(appliedBatch) // the node's own look at what was applied, before the host's
+	replaced func(*state.View)  // and at a whole new state
+	fail     func(error)        // the node must stop
 
 	failed  error // set by the applying goroutine, which alone reads it
 	applied atomic.Uint64
 	view    atomic.Pointer[state.View]
+}
+
+// appliedBatch is some entries that were applied in one go.
+type appliedBatch struct {
+	index, term uint64 // of the last
+	members     bool   // the members of the cluster may have changed
+	changes     []state.Change
 }
 
 var _ raft.BatchingFSM = (*machine)(nil)
@@ -40,7 +47,9 @@ func (m *machine) Apply(l *raft.Log) any { return m.ApplyBatch([]*raft.Log{l})[0
 func (m *machine) ApplyBatch(logs []*raft.Log) []any {
 	answers := make([]any, len(logs))
 	var changes []state.Change
+	members := false
 	for i, l := range logs {
+		members = members || l.Type == raft.LogConfiguration
 		if m.failed == nil && l.Type == raft.LogCommand {
 			c, err := m.apply(l)
 			if err != nil {
@@ -62,7 +71,8 @@ func (m *machine) ApplyBatch(logs []*raft.Log) []any {
 		index := logs[len(logs)-1].Index
 		m.view.Store(view)
 		m.applied.Store(index)
-		m.watch(changes)
+		last := logs[len(logs)-1]
+		m.watch(appliedBatch{last.Index, last.Term, members, changes})
 		m.host.Applied(index, changes, view)
 	}
 	return answers

@@ -8,14 +8,18 @@ import (
 	"log/slog"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/lockfs/lockfs/cluster/seldom"
 )
 
 // raftLog hands what raft and raft-wal log to slog. They tell of every step at Info and of ordinary elections at
-// Warn, so their levels are lowered by one, and what is no news to an operator is lowered further (quiet).
+// Warn, so their levels are lowered by one, and what is no news to an operator is lowered further (quiet). What they repeat as
+// long as a host cannot be reached is logged once in a while.
 type raftLog struct {
-	to   *slog.Logger
-	name string
-	args []any
+	to     *slog.Logger
+	name   string
+	seldom *seldom.Log // nil: all is logged
+	args   []any
 }
 
 var _ hclog.Logger = (*raftLog)(nil)
@@ -32,6 +36,25 @@ var quiet = map[string]bool{
 	"unable to get address for server, using fallback address": true,
 }
 
+// hintRefusals are what a follower says of a hint that came too early (hint.go). When it is the leader's true entries that are
+// refused, the leader says so too.
+var hintRefusals = map[string]bool{"failed to get previous log": true, "previous log term mis-match": true}
+
+// others are the arguments that name another host.
+var others = map[any]bool{"peer": true, "target": true, "from": true, "candidate": true, "server-id": true}
+
+// due says whether to log something now, and how often it was not since it last was.
+func (l *raftLog) due(level hclog.Level, msg string, args []any) (again int, yes bool) {
+	if l.seldom == nil || level < hclog.Warn {
+		return 0, true
+	}
+	key := l.name + ": " + msg
+	if len(args) > 1 && others[args[0]] {
+		key += fmt.Sprint(" ", args[1])
+	}
+	return l.seldom.Due(key)
+}
+
 func (l *raftLog) level(level hclog.Level, msg string) slog.Level {
 	switch {
 	case level <= hclog.Info, quiet[msg]:
@@ -43,11 +66,15 @@ func (l *raftLog) level(level hclog.Level, msg string) slog.Level {
 }
 
 func (l *raftLog) Log(level hclog.Level, msg string, args ...any) {
-	if level <= hclog.Debug && level != hclog.NoLevel {
+	if level <= hclog.Debug && level != hclog.NoLevel || hintRefusals[msg] {
 		return
 	}
 	to := l.level(level, msg)
 	if !l.to.Enabled(context.Background(), to) {
+		return
+	}
+	again, yes := l.due(level, msg, args)
+	if !yes {
 		return
 	}
 	all := make([]any, 0, len(l.args)+len(args))
@@ -60,24 +87,29 @@ func (l *raftLog) Log(level hclog.Level, msg string, args ...any) {
 	if len(all)%2 == 1 {
 		all = append(all, "")
 	}
+	if again > 0 {
+		all = append(all, "unlogged", again)
+	}
 	l.to.Log(context.Background(), to, msg, all...)
 }
 
-func (l *raftLog) Trace(string, ...any)             {}
-func (l *raftLog) Debug(string, ...any)             {}
-func (l *raftLog) Info(msg string, args ...any)     { l.Log(hclog.Info, msg, args...) }
-func (l *raftLog) Warn(msg string, args ...any)     { l.Log(hclog.Warn, msg, args...) }
-func (l *raftLog) Error(msg string, args ...any)    { l.Log(hclog.Error, msg, args...) }
-func (l *raftLog) IsTrace() bool                    { return false }
-func (l *raftLog) IsDebug() bool                    { return false }
-func (l *raftLog) IsInfo() bool                     { return l.to.Enabled(context.Background(), slog.LevelDebug) }
-func (l *raftLog) IsWarn() bool                     { return true }
-func (l *raftLog) IsError() bool                    { return true }
-func (l *raftLog) ImpliedArgs() []any               { return l.args }
-func (l *raftLog) Name() string                     { return l.name }
-func (l *raftLog) SetLevel(hclog.Level)             {}
-func (l *raftLog) GetLevel() hclog.Level            { return hclog.Info }
-func (l *raftLog) ResetNamed(n string) hclog.Logger { return &raftLog{to: l.to, name: n, args: l.args} }
+func (l *raftLog) Trace(string, ...any)          {}
+func (l *raftLog) Debug(string, ...any)          {}
+func (l *raftLog) Info(msg string, args ...any)  { l.Log(hclog.Info, msg, args...) }
+func (l *raftLog) Warn(msg string, args ...any)  { l.Log(hclog.Warn, msg, args...) }
+func (l *raftLog) Error(msg string, args ...any) { l.Log(hclog.Error, msg, args...) }
+func (l *raftLog) IsTrace() bool                 { return false }
+func (l *raftLog) IsDebug() bool                 { return false }
+func (l *raftLog) IsInfo() bool                  { return l.to.Enabled(context.Background(), slog.LevelDebug) }
+func (l *raftLog) IsWarn() bool                  { return true }
+func (l *raftLog) IsError() bool                 { return true }
+func (l *raftLog) ImpliedArgs() []any            { return l.args }
+func (l *raftLog) Name() string                  { return l.name }
+func (l *raftLog) SetLevel(hclog.Level)          {}
+func (l *raftLog) GetLevel() hclog.Level         { return hclog.Info }
+func (l *raftLog) ResetNamed(n string) hclog.Logger {
+	return &raftLog{to: l.to, name: n, seldom: l.seldom, args: l.args}
+}
 
 func (l *raftLog) Named(n string) hclog.Logger {
 	if l.name != "" {
@@ -87,7 +119,7 @@ func (l *raftLog) Named(n string) hclog.Logger {
 }
 
 func (l *raftLog) With(args ...any) hclog.Logger {
-	return &raftLog{to: l.to, name: l.name, args: append(append([]any(nil), l.args...), args...)}
+	return &raftLog{to: l.to, name: l.name, seldom: l.seldom, args: append(append([]any(nil), l.args...), args...)}
 }
 
 func (l *raftLog) StandardWriter(*hclog.StandardLoggerOptions) io.Writer { return lineWriter{l} }

@@ -11,7 +11,10 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+	"google.golang.org/grpc"
 
+	"github.com/lockfs/lockfs/cluster/seldom"
+	"github.com/lockfs/lockfs/cluster/wire"
 	"github.com/lockfs/lockfs/lockd/state"
 	"github.com/lockfs/lockfs/lockd/state/statepb"
 )
@@ -26,7 +29,7 @@ type Node struct {
 	former   former
 
 	lock    *dirLock
-	stream  *stream
+	port    *wire.Port
 	store   *store
 	reserve *reserve
 	journal *journal
@@ -38,16 +41,23 @@ type Node struct {
 	proposer *proposer
 	raft     *raft.Raft
 	trans    *raft.NetworkTransport
+	hints    *hinter
+	rpc      *grpc.Server
 	leads    chan bool // from raft
+	awaited  awaited
+	seldom   *seldom.Log
 	room     room
 	snap     snapper
 
-	stop     chan struct{} // closed by Close
-	ended    sync.WaitGroup
-	barriers sync.WaitGroup
-	ready    chan struct{} // closed when entries can be proposed for the first time
-	failed   chan struct{} // closed when the node cannot go on
-	diskErr  atomic.Pointer[error]
+	tenureState tenureState
+	stop        chan struct{}  // closed by Close
+	leading     sync.WaitGroup // the goroutine of tenures, which alone adds to barriers
+	barriers    sync.WaitGroup
+	ended       sync.WaitGroup // the others
+	ready       chan struct{}  // closed when entries can be proposed for the first time
+	readyOnce   sync.Once
+	failed      chan struct{} // closed when the node cannot go on
+	diskErr     atomic.Pointer[error]
 
 	mu     sync.Mutex
 	err    error // why failed is closed
@@ -59,13 +69,17 @@ func newNode(c Config, was *contents) *Node {
 		config: c, log: c.Logger, identity: was.identity, former: former{record: was.record}, start: was,
 		leads: make(chan bool, 8), stop: make(chan struct{}), ready: make(chan struct{}), failed: make(chan struct{}),
 	}
+	n.tenureState.changed = make(chan struct{})
+	n.seldom = seldom.New(c.Logger)
 	n.snap.limits = c.limits
 	n.snap.wanted = make(chan struct{}, 1)
 	n.snap.grew(was.entries, was.bytes)
 	return n
 }
 
-func (n *Node) hclog(name string) hclog.Logger { return &raftLog{to: n.log, name: name} }
+func (n *Node) hclog(name string) hclog.Logger {
+	return &raftLog{to: n.log, name: name, seldom: n.seldom}
+}
 
 // Start restores the state from the snapshot, tells the host, and begins to take part in the cluster: from now on entries
 // are applied and the host is told of each. Called once.
@@ -77,7 +91,8 @@ func (n *Node) Start(host Host) error {
 	n.duty = newDuty(n.config.SessionTTL, n.log, func(cmds []*statepb.Command) {
 		n.proposer.propose(state.Encode(cmds), nil)
 	})
-	n.machine.watch, n.machine.replaced = n.duty.watch, n.duty.restart
+	n.duty.kick = n.proposer.kickLink
+	n.machine.watch, n.machine.replaced = n.applied, n.replaced
 	first := state.New()
 	if n.start.snapshot != nil {
 		first = n.start.snapshot.state
@@ -89,9 +104,32 @@ func (n *Node) Start(host Host) error {
 		n.proposer = nil
 		return fmt.Errorf("lockfs: start this host's part in the cluster: %w", err)
 	}
-	n.ended.Go(n.tenures)
+	n.leading.Go(n.tenures)
 	n.ended.Go(n.snapshots)
+	n.ended.Go(n.follow)
+	n.serve()
 	return nil
+}
+
+// applied sees each batch that was applied, before the host does. Called by the applying goroutine.
+func (n *Node) applied(b appliedBatch) {
+	if b.members {
+		n.hints.changed()
+	}
+	n.hints.applied(b.index, b.term)
+	n.duty.watch(b.changes)
+	n.awaited.reached(n.stateIndex())
+}
+
+// replaced sees a whole new state.
+func (n *Node) replaced(view *state.View) {
+	n.duty.restart(view)
+	n.awaited.reached(view.Index())
+}
+
+// self is who this host is to others.
+func (n *Node) self() wire.Identity {
+	return wire.Identity{Cluster: n.identity.Cluster, Host: n.identity.Host}
 }
 
 func (n *Node) startRaft() error {
@@ -108,11 +146,12 @@ func (n *Node) startRaft() error {
 	c.NotifyCh = n.leads
 	c.Logger = n.hclog("raft")
 	n.trans = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: n.stream, MaxPool: transportPool, Timeout: transportTimeout, Logger: n.hclog("transport"),
+		Stream: n.port.StreamLayer(), MaxPool: transportPool, Timeout: transportTimeout, Logger: n.hclog("transport"),
 	})
 	if err := n.foundCluster(n.trans, c); err != nil {
 		return err
 	}
+	n.hints = newHinter(n.trans, c.LocalID)
 	cache, err := raft.NewLogCache(cachedEntries, n.journal)
 	if err != nil {
 		return err
@@ -120,7 +159,13 @@ func (n *Node) startRaft() error {
 	if n.raft, err = raft.NewRaft(c, n.machine, cache, stable{n.store, n.reserve, n.stop}, n.snaps, n.trans); err != nil {
 		return err
 	}
-	return n.hurry()
+	n.hints.raft = n.raft
+	if err := n.hurry(); err != nil {
+		n.raft.Shutdown().Error()
+		n.raft = nil
+		return err
+	}
+	return nil
 }
 
 // hurry makes the only voter of its cluster stand for election now and not after a heartbeat's timeout: nobody else can
@@ -240,22 +285,56 @@ func (n *Node) Close() error {
 	}
 	n.closed = true
 	n.mu.Unlock()
-	close(n.stop)
 	if n.raft != nil {
 		n.duty.stop()
+		n.handOn()
+		n.proposer.shut()
+	}
+	close(n.stop)
+	if n.raft != nil {
 		if !within(closeTimeout, n.proposer.close) {
 			n.log.Warn("the disk does not answer: stopping all the same", "dir", n.config.Dir)
 		}
+		n.leading.Wait()
 		within(closeTimeout, n.barriers.Wait)
 		shut := n.raft.Shutdown()
+		n.trans.Close()
+		n.port.Close() // what waits for other hosts waits no more
+		n.rpc.Stop()
+		n.hints.lead(false)
+		n.hints.ended.Wait()
 		if !within(closeTimeout, func() { shut.Error() }) {
 			return fmt.Errorf("lockfs: close %s: the disk does not answer", n.config.Dir)
 		}
 		n.ended.Wait()
-		n.trans.Close()
 	}
 	n.markStopped()
 	return n.closeFiles()
+}
+
+// handOn makes another voter the leader if this host is: the others need not find out that it is gone.
+func (n *Node) handOn() {
+	if n.raft.State() != raft.Leader {
+		return
+	}
+	f := n.raft.GetConfiguration()
+	if f.Error() != nil {
+		return
+	}
+	voters := 0
+	for _, s := range f.Configuration().Servers {
+		if s.Suffrage == raft.Voter {
+			voters++
+		}
+	}
+	if voters < 2 {
+		return
+	}
+	within(closeTimeout, func() {
+		if err := n.raft.LeadershipTransfer().Error(); err != nil {
+			n.log.Info("no other host could be made the leader", "err", err)
+		}
+	})
 }
 
 // markStopped notes where the log ends, so that the next start can tell if any of it was lost.
@@ -280,8 +359,8 @@ func (n *Node) closeFiles() error {
 	if n.store != nil {
 		err = errors.Join(err, n.store.Close())
 	}
-	if n.stream != nil {
-		n.stream.Close() // raft's transport did, if it was started
+	if n.port != nil {
+		n.port.Close()
 	}
 	return errors.Join(err, n.lock.Close())
 }

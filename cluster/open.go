@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/lockfs/lockfs/cluster/wire"
 )
 
 // Open locks the data directory against a second daemon, verifies everything in it, takes the port and opens the log.
@@ -76,6 +78,9 @@ func open(c Config) (n *Node, err error) {
 	}
 	if fresh {
 		was.identity = Identity{Format: FormatVersion, Cluster: newID(), Host: newID(), Name: c.name(""), Created: time.Now().UTC()}
+		if c.joins != "" {
+			was.identity.Cluster, was.identity.Founded = c.joins, true
+		}
 		if err := createStore(c.Dir, was.identity); err != nil {
 			return nil, fmt.Errorf("make %s: %w", storeName, err)
 		}
@@ -95,7 +100,7 @@ func makeDirs(dir string) error {
 // openVerified opens what was found and verified.
 func openVerified(c Config, was *contents, lock *dirLock, stream *stream) (n *Node, err error) {
 	n = newNode(c, was)
-	n.lock, n.stream = lock, stream
+	n.lock = lock
 	defer func() {
 		if err != nil {
 			n.closeFiles()
@@ -133,7 +138,12 @@ func openVerified(c Config, was *contents, lock *dirLock, stream *stream) (n *No
 	if err := clearSnapshots(filepath.Join(c.Dir, snapsName), keep); err != nil {
 		return nil, err
 	}
-	n.snaps, err = raft.NewFileSnapshotStoreWithLogger(c.Dir, retainSnapshots, n.hclog("snapshot"))
+	if n.snaps, err = raft.NewFileSnapshotStoreWithLogger(c.Dir, retainSnapshots, n.hclog("snapshot")); err != nil {
+		return nil, err
+	}
+	n.port, err = wire.New(wire.Config{
+		Listener: stream.Listener, Advertise: stream.advertise, TLS: c.TLS, Self: n.self, Dial: c.dial, Logger: c.Logger,
+	})
 	return n, err
 }
 

@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ var (
 	ErrClosed   = errors.New("this host is stopping")
 	ErrNoLeader = errors.New("the cluster has no leader now")
 	ErrTooMany  = errors.New("too many proposals are waiting")
+	ErrTooBig   = errors.New("the entry is too big")
 	ErrNoSpace  = errors.New("the disk of the data directory is full")
 )
 
@@ -24,17 +26,29 @@ const (
 	maxWaitingBytes = 64 << 20
 )
 
+// maxEntry is the bytes that one entry may have, on any host.
+const maxEntry = 16 << 20
+
 // proposal is an entry on its way to the log.
 type proposal struct {
 	entry  []byte
 	done   func(error)
 	since  time.Time
+	here   bool // it is to be appended by this host or not at all: another one forwarded it
 	future raft.ApplyFuture
+}
+
+// end reports the outcome.
+func (e *proposal) end(err error) {
+	if e.done != nil {
+		e.done(err)
+	}
 }
 
 // proposer hands entries to raft in order and reports how each ended, in order. While few are under way they go to raft
 // straight from propose; else, and when there is no leader, they queue up for a goroutine that feeds raft. Raft gathers
-// what is there in one append to the log and one fsync. Another goroutine waits for the outcomes.
+// what is there in one append to the log and one fsync. Another goroutine waits for the outcomes. While another host
+// leads, the link to it takes the entries from the queue (lend.go).
 type proposer struct {
 	apply   func(entry []byte) raft.ApplyFuture // blocks while raft has maxAppend entries that it has not looked at
 	failed  func(error) error                   // what an error of raft means
@@ -47,9 +61,10 @@ type proposer struct {
 	mu     sync.Mutex
 	queue  []proposal
 	bytes  int
-	open   bool // entries may go to raft
-	feeds  bool // the goroutine is sending what it took
-	flying int  // with raft, or reported in a moment
+	open   bool  // entries may go to raft
+	link   *link // nil, or who takes them; not while open
+	feeds  bool  // the goroutine is sending what it took
+	flying int   // with raft, or reported in a moment
 	closed bool
 }
 
@@ -62,36 +77,50 @@ func newProposer(apply func([]byte) raft.ApplyFuture, failed func(error) error, 
 
 // propose queues an entry. done is called once, never from within propose.
 func (p *proposer) propose(entry []byte, done func(error)) {
+	e := proposal{entry: entry, done: done}
+	if err := p.put(e); err != nil {
+		go e.end(err)
+	}
+}
+
+// put is propose, but for errors that are known at once.
+func (p *proposer) put(e proposal) error {
 	p.mu.Lock()
-	var err error
+	defer p.mu.Unlock()
 	switch {
 	case p.closed:
-		err = ErrClosed
-	case len(p.queue) >= maxWaiting || p.bytes+len(entry) > maxWaitingBytes:
-		err = ErrTooMany
+		return ErrClosed
+	case e.here && !p.open:
+		return ErrNoLeader
+	case len(e.entry) > maxEntry:
+		return ErrTooBig
+	case len(p.queue) >= maxWaiting || p.bytes+len(e.entry) > maxWaitingBytes:
+		return ErrTooMany
 	case p.open && !p.feeds && len(p.queue) == 0 && p.flying < fewFlying:
 		p.flying++
-		p.sent <- proposal{done: done, future: p.apply(entry)} // neither blocks: both have room for more than fewFlying
-		p.mu.Unlock()
-		return
-	default:
-		p.queue = append(p.queue, proposal{entry: entry, done: done, since: time.Now()})
-		p.bytes += len(entry)
+		e.future = p.apply(e.entry)
+		p.sent <- e // neither blocks: both have room for more than fewFlying
+		return nil
 	}
-	p.mu.Unlock()
-	if err != nil {
-		go done(err)
-		return
+	e.since = time.Now()
+	p.queue = append(p.queue, e)
+	p.bytes += len(e.entry)
+	if p.link != nil {
+		p.link.kick()
+	} else {
+		p.kick()
 	}
-	p.kick()
+	return nil
 }
 
 // fewFlying is how many entries may be under way for one more to go to raft at once.
 const fewFlying = maxAppend / 2
 
-func (p *proposer) kick() {
+func (p *proposer) kick() { token(p.wake) }
+
+func token(ch chan struct{}) {
 	select {
-	case p.wake <- struct{}{}:
+	case ch <- struct{}{}:
 	default:
 	}
 }
@@ -100,16 +129,24 @@ func (p *proposer) kick() {
 func (p *proposer) gate(open bool) {
 	p.mu.Lock()
 	p.open = open
+	if open {
+		p.link = nil
+	}
 	p.mu.Unlock()
 	p.kick()
 }
 
-// close ends every entry that waits, and returns when all outcomes were reported.
-func (p *proposer) close() {
+// shut ends every entry that waits; no other is taken.
+func (p *proposer) shut() {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
 	p.kick()
+}
+
+// close does that too, and returns when all outcomes of raft were reported.
+func (p *proposer) close() {
+	p.shut()
 	p.ended.Wait()
 }
 
@@ -160,17 +197,27 @@ func (p *proposer) take() (send, fail []proposal, wait time.Duration, closed boo
 		p.flying += len(all)
 		return all, nil, 0, false
 	}
-	now, n := time.Now(), 0
-	for n < len(all) && now.Sub(all[n].since) >= p.timeout {
-		p.bytes -= len(all[n].entry)
-		n++
+	now := time.Now()
+	late := func(e proposal) bool { return e.here || now.Sub(e.since) >= p.timeout }
+	if slices.ContainsFunc(all, late) {
+		p.queue = nil
+		for _, e := range all {
+			if late(e) {
+				fail = append(fail, e)
+				p.bytes -= len(e.entry)
+			} else {
+				p.queue = append(p.queue, e)
+			}
+		}
 	}
-	p.queue = all[n:]
-	p.flying += n
+	p.flying += len(fail)
 	if len(p.queue) > 0 {
 		wait = p.timeout - now.Sub(p.queue[0].since)
+		if p.link != nil {
+			p.link.kick()
+		}
 	}
-	return nil, all[:n:n], wait, false
+	return nil, fail, wait, false
 }
 
 // fed notes that what was taken is with raft.
@@ -194,9 +241,7 @@ func (p *proposer) report() {
 		p.mu.Lock()
 		p.flying--
 		p.mu.Unlock()
-		if e.done != nil {
-			e.done(err)
-		}
+		e.end(err)
 	}
 }
 

@@ -17,8 +17,7 @@ func (n *Node) tenures() {
 		case leads := <-n.leads:
 			barrier = nil
 			if !leads {
-				n.proposer.gate(false)
-				n.duty.lead(false, n.machine.view.Load())
+				n.end()
 				continue
 			}
 			b := make(chan error, 1)
@@ -41,13 +40,23 @@ func (n *Node) tenures() {
 func (n *Node) begin() {
 	view := n.machine.view.Load()
 	n.readdress()
+	n.hints.lead(!n.config.noHints)
 	n.duty.lead(true, view)
 	n.proposer.gate(true)
-	select {
-	case <-n.ready:
-	default:
-		close(n.ready)
+	n.ledBy(n.Name())
+	n.tenureState.set(&tenure{term: n.raft.CurrentTerm(), over: make(chan struct{})})
+	n.isReady()
+}
+
+// end is the end of a tenure, or of one that was to begin.
+func (n *Node) end() {
+	if t, _ := n.tenureState.get(); t != nil {
+		n.ledBy("")
 	}
+	n.proposer.gate(false)
+	n.tenureState.set(nil)
+	n.hints.lead(false)
+	n.duty.lead(false, n.machine.view.Load())
 }
 
 // readdress tells the cluster this host's address if it has changed.
@@ -60,7 +69,7 @@ func (n *Node) readdress() {
 	for _, s := range f.Configuration().Servers {
 		if s.ID == self && s.Address != now {
 			n.log.Info("this host has a new address", "was", s.Address, "address", now)
-			n.raft.AddVoter(self, now, 0, 0)
+			n.raft.AddVoter(self, now, 0, time.Second)
 		}
 	}
 }

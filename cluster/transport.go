@@ -5,21 +5,16 @@ import (
 	"fmt"
 	"net"
 	"syscall"
-	"time"
-
-	"github.com/hashicorp/raft"
 )
 
 // DefaultBind is where a host listens unless it is told otherwise: on loopback, for a cluster of one.
 const DefaultBind = "127.0.0.1:7420"
 
-// stream is the TCP port as raft sees it.
+// stream is the TCP port, and the address that the other hosts use.
 type stream struct {
 	net.Listener
 	advertise net.Addr
 }
-
-var _ raft.StreamLayer = (*stream)(nil)
 
 // listen opens the TCP port. advertise, if not empty, is the address that the other hosts use.
 func listen(bind, advertise string) (*stream, error) {
@@ -50,12 +45,4 @@ func listen(bind, advertise string) (*stream, error) {
 			"name an address that they can with --advertise ADDR:PORT", bind, a)
 	}
 	return s, nil
-}
-
-// Addr is the address that the other hosts use.
-func (s *stream) Addr() net.Addr { return s.advertise }
-
-// Dial connects to another host's port.
-func (s *stream) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	return net.DialTimeout("tcp", string(to), timeout)
 }

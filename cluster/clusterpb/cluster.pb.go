@@ -313,12 +313,12 @@ func (x *ForwardRenewal) GetStamp() int64 {
 	return 0
 }
 
-// ForwardOut is the answers to entries, in order.
+// ForwardOut is the answers to entries, in order. Of what a stream has not answered when it ends nothing is known.
 type ForwardOut struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Accepted      *Accepted              `protobuf:"bytes,1,opt,name=accepted,proto3" json:"accepted,omitempty"` // first, and alone
-	Applied       uint64                 `protobuf:"varint,2,opt,name=applied,proto3" json:"applied,omitempty"`  // all entries up to this id and not in failed are applied on the leader
-	Failed        []*ForwardFailure      `protobuf:"bytes,3,rep,name=failed,proto3" json:"failed,omitempty"`
+	Accepted      *Accepted              `protobuf:"bytes,1,opt,name=accepted,proto3" json:"accepted,omitempty"`  // first, and alone
+	Answered      uint64                 `protobuf:"varint,2,opt,name=answered,proto3" json:"answered,omitempty"` // all entries up to this id are answered: they are applied on the leader
+	Failed        []*ForwardFailure      `protobuf:"bytes,3,rep,name=failed,proto3" json:"failed,omitempty"`      // but for these, by id
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -360,9 +360,9 @@ func (x *ForwardOut) GetAccepted() *Accepted {
 	return nil
 }
 
-func (x *ForwardOut) GetApplied() uint64 {
+func (x *ForwardOut) GetAnswered() uint64 {
 	if x != nil {
-		return x.Applied
+		return x.Answered
 	}
 	return 0
 }
@@ -377,7 +377,8 @@ func (x *ForwardOut) GetFailed() []*ForwardFailure {
 type Accepted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Term          uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
-	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"` // of the newest entry applied on the leader: who has applied that too is up to date
+	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"` // of the leader's state: who has applied that too is up to date
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`    // of the leader
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -424,6 +425,13 @@ func (x *Accepted) GetIndex() uint64 {
 		return x.Index
 	}
 	return 0
+}
+
+func (x *Accepted) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
 }
 
 type ForwardFailure struct {
@@ -1364,15 +1372,16 @@ const file_cluster_proto_rawDesc = "" +
 	"\x05entry\x18\x02 \x01(\fR\x05entry\"@\n" +
 	"\x0eForwardRenewal\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
-	"\x05stamp\x18\x02 \x01(\x03R\x05stamp\"\x9a\x01\n" +
+	"\x05stamp\x18\x02 \x01(\x03R\x05stamp\"\x9c\x01\n" +
 	"\n" +
 	"ForwardOut\x127\n" +
-	"\baccepted\x18\x01 \x01(\v2\x1b.lockfs.cluster.v1.AcceptedR\baccepted\x12\x18\n" +
-	"\aapplied\x18\x02 \x01(\x04R\aapplied\x129\n" +
-	"\x06failed\x18\x03 \x03(\v2!.lockfs.cluster.v1.ForwardFailureR\x06failed\"4\n" +
+	"\baccepted\x18\x01 \x01(\v2\x1b.lockfs.cluster.v1.AcceptedR\baccepted\x12\x1a\n" +
+	"\banswered\x18\x02 \x01(\x04R\banswered\x129\n" +
+	"\x06failed\x18\x03 \x03(\v2!.lockfs.cluster.v1.ForwardFailureR\x06failed\"H\n" +
 	"\bAccepted\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\"P\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"P\n" +
 	"\x0eForwardFailure\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12.\n" +
 	"\x05error\x18\x02 \x01(\v2\x18.lockfs.cluster.v1.ErrorR\x05error\"M\n" +

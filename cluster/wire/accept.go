@@ -57,7 +57,7 @@ func (p *Port) accept() {
 			if p.stop.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return
 			}
-			p.log.warn("accept", "no connections can be taken now", "err", err)
+			p.log.Warn("accept", "no connections can be taken now", "err", err)
 			pause = min(max(2*pause, minAcceptPause), maxAcceptPause)
 			select {
 			case <-time.After(pause):
@@ -68,7 +68,7 @@ func (p *Port) accept() {
 		pause = 0
 		from := addrOf(c.RemoteAddr())
 		if !p.begin(c, from) {
-			p.log.warn("pending "+from.String(), "too many connections have yet to say who they are: this one is closed", "from", c.RemoteAddr())
+			p.log.Warn("pending "+from.String(), "too many connections have yet to say who they are: this one is closed", "from", c.RemoteAddr())
 			c.Close()
 			continue
 		}
@@ -174,9 +174,9 @@ func (p *Port) tell(c net.Conn, err error) {
 	switch {
 	case p.stop.Err() != nil || errors.Is(err, io.EOF):
 	case errors.As(err, &r):
-		p.log.warn(r.Code.String()+" "+addrOf(c.RemoteAddr()).String()+r.Peer.Host, "a connection is refused: "+r.Text,
+		p.log.Warn(r.Code.String()+" "+addrOf(c.RemoteAddr()).String()+r.Peer.Host, "a connection is refused: "+r.Text,
 			"from", r.Address, "host", unknown(r.Peer.Host), "cluster", unknown(r.Peer.Cluster))
 	default:
-		p.log.warn("broken "+addrOf(c.RemoteAddr()).String(), "a connection came to nothing before it said who it is", "from", c.RemoteAddr(), "err", err)
+		p.log.Warn("broken "+addrOf(c.RemoteAddr()).String(), "a connection came to nothing before it said who it is", "from", c.RemoteAddr(), "err", err)
 	}
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // MaxMessage bounds a gRPC message, in bytes.
-const MaxMessage = 16 << 20
+const MaxMessage = 20 << 20
 
 // What one connection may have under way before its reader has to take something. Fixed sizes, so that grpc does not
 // measure the bandwidth with pings.

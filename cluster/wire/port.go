@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/lockfs/lockfs/cluster/seldom"
 )
 
 // Config is what a Port needs. Listener and Self must be set.
@@ -55,7 +57,7 @@ const (
 type Port struct {
 	config Config
 	server *tls.Config // nil: no TLS
-	log    *limiter
+	log    *seldom.Log
 	raft   *listener
 	rpc    *listener
 
@@ -91,7 +93,7 @@ func New(c Config) (*Port, error) {
 		c.limits = defaultLimits
 	}
 	p := &Port{
-		config: c, log: newLimiter(c.Logger),
+		config: c, log: seldom.New(c.Logger),
 		conns: map[*Conn]struct{}{}, pending: map[net.Conn]netip.Addr{}, from: map[netip.Addr]int{},
 	}
 	p.stop, p.end = context.WithCancel(context.Background())

@@ -532,28 +532,6 @@ func TestNobodyAccepts(t *testing.T) {
 	}
 }
 
-func TestLimiter(t *testing.T) {
-	l := newLimiter(slog.New(slog.DiscardHandler))
-	now := time.Now()
-	due := func(key string, after time.Duration, again int, yes bool) {
-		t.Helper()
-		if a, y := l.due(key, now.Add(after)); a != again || y != yes {
-			t.Errorf("%s after %v: %d %v", key, after, a, y)
-		}
-	}
-	due("a", 0, 0, true)
-	due("a", time.Second, 0, false)
-	due("b", time.Second, 0, true)
-	due("a", logEvery-1, 0, false)
-	due("a", logEvery, 2, true)
-	for i := range 2 * logKeys {
-		l.due(string(rune('A'+i)), now.Add(2*logEvery))
-	}
-	if len(l.since) > logKeys+1 {
-		t.Errorf("%d keys", len(l.since))
-	}
-}
-
 func FuzzPreface(f *testing.F) {
 	f.Add(preface{Version, Raft, Identity{"c", "a"}}.encode())
 	f.Add(preface{Version, RPC, Identity{"", "a"}}.encode())
