@@ -3,6 +3,8 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -52,10 +54,10 @@ that token. The sequencer is what lockfs token FD --sequencer prints, or what is
 			}{stands, answer.Token})
 		case stands:
 			fmt.Fprintln(cmd.OutOrStdout(), "stands")
-		case answer.Token == 0:
-			fmt.Fprintln(cmd.OutOrStdout(), "does not stand: nobody holds it")
+		case answer.Token > tokenOf(args[0]):
+			fmt.Fprintf(cmd.OutOrStdout(), "does not stand: there is a newer token, %d\n", answer.Token)
 		default:
-			fmt.Fprintf(cmd.OutOrStdout(), "does not stand: the newest token is %d\n", answer.Token)
+			fmt.Fprintln(cmd.OutOrStdout(), "does not stand: it is not held any more")
 		}
 		if err == nil && !stands {
 			err = exit.Status(exit.Busy)
@@ -63,4 +65,14 @@ that token. The sequencer is what lockfs token FD --sequencer prints, or what is
 		return err
 	}
 	return cmd
+}
+
+// tokenOf is the token in a sequencer (lockfs1:EX:TOKEN:/path) that the daemon could read.
+func tokenOf(sequencer string) uint64 {
+	fields := strings.SplitN(sequencer, ":", 4)
+	if len(fields) < 4 {
+		return 0
+	}
+	token, _ := strconv.ParseUint(fields[2], 10, 64)
+	return token
 }

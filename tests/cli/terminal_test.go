@@ -119,20 +119,19 @@ func TestTerminal(t *testing.T) {
 	env := append(os.Environ(), "PATH="+d.path, "PS1=prompt> ", "TERM=dumb")
 	w := inTerminal(t, env, "bash", "--norc", "--noprofile", "-i")
 	w.shows("prompt> ")
-	w.types("lockfs run " + lock + " cat\r")
-	w.shows("cat\r\n")
+	// What is typed before the command reads would be bash's: the command says when it is there.
+	w.types("lockfs run " + lock + ` bash -c 'trap "echo back aga""in" CONT; echo now he""re; while read -r l; do echo got $l; done'` + "\r")
+	w.shows("now here\r\n")
 	w.types("hello\r")
-	w.shows("hello\r\n") // the echo
-	w.shows("hello\r\n") // cat
+	w.shows("got hello\r\n")
 
 	w.types("\x1a") // Ctrl-Z
 	w.shows("Stopped")
 	w.shows("prompt> ")
 	w.types("fg\r")
-	w.shows("cat\r\n")
-	w.types("again\r")
-	w.shows("again\r\n")
-	w.shows("again\r\n")
+	w.shows("back again\r\n")
+	w.types("there\r")
+	w.shows("got there\r\n")
 	w.types("\x03") // Ctrl-C
 	w.shows("prompt> ")
 	w.types("echo code $?\r")
