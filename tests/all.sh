@@ -82,7 +82,8 @@ step vet go vet ./...
 step staticcheck go run "$(sed -n 's/^STATICCHECK *= *//p' Makefile)" ./...
 before=$(git status --porcelain)
 tests tests -count=1 -timeout 10m ./...
-LOCKFS_TEST_BINARY=$PWD/build/lockfs tests real -count=1 -timeout 10m ./tests/mount
+# TestLost cuts a host off from its log, which only the harness's own daemon can be told to do: it is in the step above.
+LOCKFS_TEST_BINARY=$PWD/build/lockfs tests real -count=1 -timeout 10m -skip '^TestLost$' ./tests/mount
 tests race -count=1 -timeout 10m -short -race ./lockd/... ./fs/... ./cmd/... ./cluster
 step examples env LOCKFS_BIN=build/lockfs examples/run.sh
 step demo make demo
