@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/lockfs/lockfs/lockd/state"
 	"github.com/lockfs/lockfs/lockd/state/statepb"
 )
@@ -422,7 +424,10 @@ func TestUnfounded(t *testing.T) {
 		"entry": func(t *testing.T, dir string) {
 			n, err := Open(testConfig(t, dir))
 			must(t, err)
-			must(t, n.Start(newTestHost()))
+			_, trans := raft.NewInmemTransport("127.0.0.1:1")
+			rc := raft.DefaultConfig()
+			rc.LocalID = raft.ServerID(n.identity.Host)
+			must(t, n.foundCluster(trans, rc))
 			id := n.Identity()
 			must(t, n.Close())
 			s, err := openStore(filepath.Join(dir, storeName))
