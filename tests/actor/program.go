@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/lockfs/lockfs/fs/ioc"
 )
 
 // Program is the actor's side: it reads calls from standard input and writes results to standard output. It makes system calls
@@ -72,8 +74,10 @@ var calls = map[string]call{
 	"olock":     {4, ofdSetlk},  // F_OFD_SETLK and so on
 	"olockw":    {4, ofdSetlkw},
 	"otest":     {4, ofdGetlk},
-	"poll":      {3, poll}, // FD in,pri,out MILLISECONDS
-	"xattr":     {2, xattr},
+	"poll":      {3, poll},  // FD in,pri,out MILLISECONDS
+	"xattr":     {2, xattr}, // PATH NAME
+	"token":     {1, token}, // FD
+	"statfs":    {1, statfs},
 }
 
 // do makes a call and says what came of it.
@@ -165,8 +169,11 @@ func shown(b []byte) string {
 			n++
 		}
 		c := string(b[i])
-		if b[i] == 0 {
+		switch b[i] {
+		case 0:
 			c = "0"
+		case '\n':
+			c = `\n`
 		}
 		if n > 8 {
 			fmt.Fprintf(&s, "{%s*%d}", c, n)
@@ -387,4 +394,14 @@ func xattr(p *program, a []string) (string, error) {
 	b := make([]byte, 4096)
 	n, err := unix.Getxattr(p.path(a[0]), a[1], b)
 	return string(b[:max(n, 0)]), err
+}
+
+func token(p *program, a []string) (string, error) {
+	t, err := ioc.TokenOf(p.fd(a[0]))
+	return strconv.FormatUint(t.Token, 10), err
+}
+
+func statfs(p *program, a []string) (string, error) {
+	var st unix.Statfs_t
+	return "", unix.Statfs(p.path(a[0]), &st)
 }
