@@ -1,8 +1,12 @@
 package mount
 
 import (
+	"bufio"
 	"fmt"
+	"os"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/lockfs/lockfs/tests/harness"
 )
@@ -32,4 +36,43 @@ func TestUnchangedIsCached(t *testing.T) {
 			t.Errorf("%s of %s: %d requests for %d times, want at most %d each", test.what, test.path, took, n, test.each)
 		}
 	}
+}
+
+func init() { programs["reread"] = reread }
+
+// TestLockedReadIsFresh: a plain descriptor reads from the kernel's pages; under a flock it must never see a value older
+// than the lock.
+func TestLockedReadIsFresh(t *testing.T) {
+	d := harness.Start(t, "lock", "posix")
+	s := d.Shell(t)
+	s.OK("echo v0 > $M/a; sleep 1.1; coproc R { exec $C reread $P/a; }")
+	for i := range 5 {
+		s.OK("sleep 1.1; cat $P/a >/dev/null; echo >&${R[1]}; read -u ${R[0]} v")
+		before := d.Reads()
+		s.OK("for n in {1..50}; do echo plain >&${R[1]}; read -u ${R[0]} v; done")
+		if took := d.Reads() - before; took > 10 {
+			t.Errorf("50 plain reads took %d requests: they were not from the cache", took)
+		}
+		s.OK(fmt.Sprintf("echo value%d > $M/a; echo >&${R[1]}; read -u ${R[0]} v; test $v = value%d", i, i))
+	}
+}
+
+// reread PATH opens once, and for each line of its input reads the value anew and prints it: under a shared flock, or
+// for the line "plain" without.
+func reread(args []string) int {
+	fd, err := open(args[0], unix.O_RDONLY)
+	must(err)
+	buf := make([]byte, 100)
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		if in.Text() != "plain" {
+			must(retry(func() error { return unix.Flock(fd, unix.LOCK_SH) }))
+		}
+		n, err := unix.Pread(fd, buf, 0)
+		must(err)
+		fmt.Print(string(buf[:n]))
+		if in.Text() != "plain" {
+			must(unix.Flock(fd, unix.LOCK_UN))
+		}
+	}
+	return 0
 }

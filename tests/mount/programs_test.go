@@ -196,12 +196,14 @@ func fcntl(args []string) int {
 	return 0
 }
 
-// torn PATH reads a value again and again, each time through a new descriptor, until it is interrupted by SIGINT, and
+// torn PATH [keep] reads a value again and again, each time through a new descriptor unless it is to be kept, until it is interrupted by SIGINT, and
 // complains if one read gives something that is not one character repeated up to the length that it stands for.
 func torn(args []string) int {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, unix.SIGINT)
 	reads := 0
+	kept, err := open(args[0], unix.O_RDONLY)
+	must(err)
 	buf := make([]byte, 1<<20)
 	for {
 		select {
@@ -210,11 +212,16 @@ func torn(args []string) int {
 			return 0
 		default:
 		}
-		fd, err := open(args[0], unix.O_RDONLY)
-		must(err)
+		fd := kept
+		if len(args) == 1 {
+			fd, err = open(args[0], unix.O_RDONLY)
+			must(err)
+		}
 		n := 0
 		must(retry(func() (err error) { n, err = unix.Pread(fd, buf, 0); return err }))
-		unix.Close(fd)
+		if fd != kept {
+			unix.Close(fd)
+		}
 		reads++
 		v := buf[:n]
 		if n == 0 {

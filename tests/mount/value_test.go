@@ -54,24 +54,29 @@ func TestTruncate(t *testing.T) {
 // TestWholeValues reads a value that changes size and contents all the time, and so now and then.
 func TestWholeValues(t *testing.T) {
 	for _, test := range []struct {
-		name  string
-		pause string
-		sizes string
+		name    string
+		pause   string
+		sizes   string
+		how     string
+		seconds string
 	}{
-		{"small, often", "0", "a b c d"},
-		{"large, often", "0", "a z y x"},
-		{"small, now and then", "1.2", "a b c d a"},
+		{"small, often", "0", "a b c d", "", "4"},
+		{"large, often", "0", "a z y x", "", "4"},
+		{"small, now and then", "1.2", "a b c d a", "", "8"},
+		{"one descriptor, often", "0", "a b c d", "keep", "4"},
+		{"one descriptor, large", "0", "a z y x", "keep", "4"},
+		{"one descriptor, now and then", "1.2", "a b c d a", "keep", "8"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			d := harness.Start(t, "lock")
 			readers := []*harness.Shell{d.Shell(t), d.Shell(t)}
 			w := d.Shell(t)
-			w.OK(`put() { n=$(( ($(printf %d "'$1") - 96) * 100 )); head -c $n /dev/zero | tr '\0' $1 > $M/a; }; put a`)
+			w.OK(`put() { n=$(( ($(printf %d "'$1") - 96) * 100 )); head -c $n /dev/zero | tr '\0' $1 > $M/a; }; put a; sleep 1.2`)
 			var pending []*harness.Pending
 			for _, r := range readers {
-				pending = append(pending, r.Start("timeout -s INT 8 $C torn $M/a"))
+				pending = append(pending, r.Start("timeout -s INT "+test.seconds+" $C torn $M/a "+test.how))
 			}
-			w.OK("end=$((SECONDS+5)); while test $SECONDS -lt $end; do for c in " + test.sizes + "; do put $c; sleep " + test.pause + "; done; done")
+			w.OK("end=$((SECONDS+2)); while test $SECONDS -lt $end; do for c in " + test.sizes + "; do put $c; sleep " + test.pause + "; done; done")
 			for _, p := range pending {
 				if r := p.Wait(); r.Code != 124 || !strings.Contains(r.Out, "reads") {
 					t.Errorf("reader: %d %s", r.Code, r.Out)
