@@ -146,17 +146,99 @@ func (s *sim) hostLocks() {
 	}
 }
 
-// drain lets everybody let go: nothing new is asked for, nothing fails any more.
+// drain: nothing new is asked for, nothing fails any more, and whoever does not wait lets go. One that waits keeps
+// what it has and goes on waiting.
 func (s *sim) drain() {
 	s.tracef("drain")
 	s.draining = true
 	for _, h := range s.hosts {
-		h.cut = min(h.cut, s.now)
+		h.cut, h.catching = min(h.cut, s.now), false
 		h.catchUpSoon()
 		for _, p := range h.procs {
 			p.letGo()
 		}
 	}
+}
+
+// breakUp ends the deadlocks that are left.
+func (s *sim) breakUp() {
+	for _, h := range s.hosts {
+		for _, p := range h.procs {
+			if p.waits != nil && len(p.locks) > 0 {
+				h.onTime()
+				p.waits.cancel()
+				h.flush()
+			}
+			p.letGo()
+		}
+	}
+}
+
+// stuck: those who still wait do so for each other. One whom nobody excludes, and who is not behind somebody who
+// is excluded, waits for nothing.
+func (s *sim) stuck() {
+	var all, stuck []*lock
+	for _, h := range s.hosts {
+		for _, p := range h.procs {
+			for _, k := range p.locks {
+				if k.Mode != queue.None {
+					all = append(all, k)
+				}
+			}
+			if p.waits != nil {
+				stuck = append(stuck, p.waits)
+				s.Stuck++
+			}
+		}
+	}
+	excluded := func(k *lock) bool {
+		return slices.ContainsFunc(all, func(o *lock) bool { return k.excludedBy(o) }) ||
+			slices.ContainsFunc(stuck, func(o *lock) bool { return k.behind(o) })
+	}
+	for _, k := range stuck {
+		if !excluded(k) && !slices.ContainsFunc(stuck, func(o *lock) bool { return o != k && o.At() == k.At() && excluded(o) }) {
+			s.failf("%s: %v has %v and waits for %v of inode %d at %d, and nobody is in its way",
+				k.p.h.name, k, k.Mode, k.Wanted, k.Ino, k.At())
+		}
+	}
+}
+
+// excludedBy reports whether what o has keeps k from what it waits for.
+func (k *lock) excludedBy(o *lock) bool {
+	path, other := k.p.h.view.Ancestors(nil, k.Ino), o.p.h.view.Ancestors(nil, o.Ino)
+	for _, ino := range path {
+		want := k.Wanted.Intent()
+		if ino == k.Ino {
+			want = k.Wanted
+		}
+		if o != k && slices.Contains(other, ino) && (o.p != k.p || ino == k.Ino && ino == o.Ino) && !queue.Compatible(want, o.at(ino)) {
+			return true
+		}
+	}
+	return false
+}
+
+// behind reports whether the intents that o has taken on its way to where it waits keep k from what it waits for, and o
+// would not retreat.
+func (k *lock) behind(o *lock) bool {
+	if o.p == k.p {
+		return false
+	}
+	present := func(p *proc, ino uint64) bool {
+		return slices.ContainsFunc(p.locks, func(l *lock) bool {
+			return l.at(ino) >= queue.CR && slices.Contains(p.h.view.Ancestors(nil, l.Ino), ino)
+		})
+	}
+	at := k.At()
+	passed := o.p.h.view.Ancestors(nil, o.At())
+	if len(passed) == 0 || !slices.Contains(passed[:len(passed)-1], at) || !present(o.p, at) {
+		return false
+	}
+	want := k.Wanted.Intent()
+	if at == k.Ino {
+		want = k.Wanted
+	}
+	return !queue.Compatible(want, o.Wanted.Intent())
 }
 
 // quiet reports whether nobody waits any more, for anything.

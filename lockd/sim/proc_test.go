@@ -184,6 +184,14 @@ func (k *lock) cancel() {
 	if !granted {
 		k.dead = true
 	}
+	k.over()
+}
+
+// over is the end of a wait.
+func (k *lock) over() {
+	if k.p.h.s.draining {
+		k.p.letGo()
+	}
 }
 
 func (k *lock) convert() {
@@ -253,13 +261,12 @@ func (k *lock) event(e table.Event) {
 			k.p.locks = append(k.p.locks, k)
 		}
 		k.granted()
-		if h.s.draining {
-			k.releaseSoon()
-		}
+		k.over()
 	case table.Refused:
 		h.s.Refused++
 		k.p.waits = nil
 		k.dead = k.Mode == queue.None
+		k.over()
 	case table.Waiting:
 		if k.p.waits == k && k.Waits() {
 			h.table.SetOwn(&k.Lock, k.own(h.table.Rivals(&k.Lock, k.Wanted)))
@@ -274,6 +281,7 @@ func (k *lock) event(e table.Event) {
 		k.dead = true
 		if k.p.waits == k {
 			k.p.waits = nil
+			k.over()
 		}
 	}
 }
@@ -307,16 +315,13 @@ func (k *lock) releaseSoon() {
 	})
 }
 
-// letGo lets the process let go of what it has; a conversion is withdrawn, a request goes on waiting.
+// letGo lets the process let go of what it has, if it does not wait.
 func (p *proc) letGo() {
-	p.h.onTime()
-	if k := p.waits; k != nil && k.Mode != queue.None {
-		k.cancel()
+	if p.waits == nil {
+		for _, k := range p.locks {
+			k.releaseSoon()
+		}
 	}
-	for _, k := range p.locks {
-		k.releaseSoon()
-	}
-	p.h.flush()
 }
 
 // names makes, removes or moves something.

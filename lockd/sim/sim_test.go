@@ -95,12 +95,12 @@ func (s *sim) tracef(format string, args ...any) {
 
 // counts are what the runs did, to see that they do something.
 type counts struct {
-	Events, Entries, Grants, Cached, Waits, Refused, Lost, Deadlocks, Cancels, Commits, Crashes, Partitions, Failovers, Snapshots, Removals, Moves, Expired int
+	Events, Entries, Grants, Cached, Waits, Refused, Lost, Deadlocks, Cancels, Commits, Crashes, Partitions, Failovers, Snapshots, Removals, Moves, Expired, Stuck int
 }
 
 func (c *counts) fields() []*int {
 	return []*int{&c.Events, &c.Entries, &c.Grants, &c.Cached, &c.Waits, &c.Refused, &c.Lost, &c.Deadlocks, &c.Cancels,
-		&c.Commits, &c.Crashes, &c.Partitions, &c.Failovers, &c.Snapshots, &c.Removals, &c.Moves, &c.Expired}
+		&c.Commits, &c.Crashes, &c.Partitions, &c.Failovers, &c.Snapshots, &c.Removals, &c.Moves, &c.Expired, &c.Stuck}
 }
 
 func (c *counts) add(d *counts) {

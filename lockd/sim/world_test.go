@@ -122,9 +122,10 @@ func (s *sim) run() {
 	s.leader.trouble()
 	s.until(s.cfg.length)
 	s.drain()
-	for end := s.now + 20*second; s.now < end && !s.quiet(); {
-		s.until(s.now + 50*ms)
-	}
+	s.untilQuiet(6 * second)
+	s.stuck()
+	s.breakUp()
+	s.untilQuiet(15 * second)
 	s.settled()
 }
 
@@ -138,6 +139,13 @@ func (s *sim) until(end int64) {
 		s.check()
 	}
 	s.now = end
+}
+
+// untilQuiet goes on until nobody waits, at most for a time.
+func (s *sim) untilQuiet(atMost int64) {
+	for end := s.now + atMost; s.now < end && !s.quiet(); {
+		s.until(s.now + 50*ms)
+	}
 }
 
 // plant makes the tree, by commands of no host in particular.

@@ -154,7 +154,7 @@ func (c *checker) stuck(r *resource) {
 	}
 	switch {
 	case r.asked != queue.None, t.frozen, t.hardBlocked(head.Holder, r):
-	case r.capped && !queue.Compatible(r.q.InUse(), r.wanted):
+	case r.capped && !queue.Compatible(r.q.InUse(), r.wanted) && !r.mayConvert(r.has()):
 	default:
 		c.that(false, "inode %d: a request for %v waits for nothing (host %v, ceiling %v)", r.ino, head.Wanted, r.has(), r.q.Ceiling())
 	}

@@ -49,6 +49,7 @@ func (t *Table) TryConvert(l *Lock, mode queue.Mode, flags queue.Flags) bool {
 	l.Flags = flags
 	t.become(l, mode, climb)
 	t.spent(r, mode)
+	t.let(r)
 	t.blocks(l)
 	t.run()
 	return true

@@ -2,10 +2,10 @@
 // replicated state out to the descriptors of its processes, and decides what to
 // ask of the state, what to keep cached and when to give it up.
 //
-//	  Try, Request, Convert, Cancel, Release ──►┌───────┐──► Events     granted, refused, blocking,
-//	  Applied(state.Change), Restored(view) ───►│ Table │               waiting, deadlock, lost …
-//	  Tick(now), Renewed, Session, Lost ───────►└───────┘──► Proposals  Acquire, Release, Cancel,
-//	                                                                    InUse: in this order
+//	Try, Request, Convert, Cancel, Release ──►┌───────┐──► Events     granted, refused, blocking,
+//	Applied(state.Change), Restored(view) ───►│ Table │               waiting, deadlock, lost …
+//	Tick(now), Renewed, Session, Lost ───────►└───────┘──► Proposals  Acquire, Release, Cancel,
+//	                                                                  InUse: in this order
 //
 // It is pure: no clock, no goroutine, no I/O, no map order in what comes out.
 // The shell (package lockd) feeds it under one mutex and, after each input,

@@ -67,8 +67,8 @@ const (
 	Refused
 	// Blocking: Lock holds up a request for Mode: of By here, or of a host's session BySession.
 	Blocking
-	// Waiting: Lock, which did not have to before or waited elsewhere on its path, now waits at Ino.
-	// The caller looks for rivals of its owner and says so by SetOwn.
+	// Waiting: Lock, which waited elsewhere on its path, now waits at Ino, where somebody has something. The caller
+	// looks for rivals of its owner and says so by SetOwn.
 	Waiting
 	// Deadlock: what waits in Cycle, Lock first, can never be granted unless some other thread of an owner lets go. A
 	// cycle of Lock and a granted lock of its own owner is a self-deadlock. The caller decides the victim and cancels it.

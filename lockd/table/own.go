@@ -7,26 +7,34 @@ import (
 )
 
 // Rivals returns the locks whose owner matters to a request of l for mode (a
-// conversion if l is held): at the first resource of its path where somebody
-// here holds it up, all who have or await it, and those below it. None if
-// nobody here does. The caller finds out which are of l's owner and hands those
-// to Request, Convert or SetOwn.
+// conversion if l is held): at the first resource of its path where it would have to
+// wait while somebody here has something, all who have or await it, and those
+// below it. None if there is no such resource. The caller finds out which are of l's owner and
+// hands those to Request, Convert or SetOwn.
+//
+// It matters even where the host lock alone is in the way. If another host waits for db@ex, and
+// a process here that has db/x asks for db/y, each would wait for the other.
 func (t *Table) Rivals(l *Lock, mode queue.Mode) []*Lock {
+	if l.at != nil {
+		return t.rivalsAt(l, l.at)
+	}
+	if !mode.Valid() {
+		return nil // granted or withdrawn meanwhile
+	}
 	r := l.res
 	if r == nil {
 		if r = t.lookup(l.Ino); r == nil {
 			return nil
 		}
+		t.touch(r) // it may be new, and of no use
+		defer t.run()
 	}
 	probe := *l
 	probe.res, probe.Wanted, probe.conv = r, mode, l.Mode != queue.None
-	if l.at != nil {
-		return t.rivalsAt(l, l.at)
-	}
 	for _, s := range t.route(&probe) {
 		req := queue.Request[*Lock]{Holder: l, Mode: probe.needs(s), Shared: s != r}
 		for b := range s.q.BlockersOf(req, probe.conv && s == r) {
-			if !b.Ceiling {
+			if !b.Ceiling || s.q.InUse() >= queue.CR {
 				return t.rivalsAt(l, s)
 			}
 		}
@@ -106,6 +114,7 @@ func (t *Table) mutual(l *Lock) {
 // where they place it.
 func (t *Table) reconsider(l *Lock) {
 	r := l.at
+	t.touch(r)
 	own, shared := t.exempt(l, r)
 	if !t.stands(l, r, own, shared) || r.converting(l) {
 		t.follow(r, r.q.SetOwn(l, own, shared))

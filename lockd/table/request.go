@@ -133,6 +133,9 @@ func (t *Table) advance(l *Lock, from *resource) {
 // go on.
 func (t *Table) enter(l *Lock, r *resource) bool {
 	t.unidle(r)
+	if r.capped {
+		t.touch(r) // the ceiling may be another with another head
+	}
 	mode := l.needs(r)
 	req := queue.Request[*Lock]{Holder: l, Mode: mode, Flags: l.Flags & (queue.QueCvt | queue.HeadQue | deadlockFlags)}
 	req.Own, req.OwnShared = t.exempt(l, r)
@@ -166,11 +169,11 @@ func (t *Table) wait(l *Lock, r *resource, later bool) {
 		t.refuse(l, Busy)
 		return
 	}
+	if later && (hard || r.q.InUse() >= queue.CR) { // as Rivals
+		t.emit(Event{Kind: Waiting, Lock: l, Ino: r.ino})
+	}
 	if !hard {
 		return
-	}
-	if later {
-		t.emit(Event{Kind: Waiting, Lock: l, Ino: r.ino})
 	}
 	t.tell(l, r)
 	t.deadlock(l, r)

@@ -78,13 +78,21 @@ func (t *Table) ceiling(r *resource) queue.Mode {
 		return queue.None
 	}
 	m := r.has()
-	if r.capped {
+	if r.capped && !r.mayConvert(m) {
 		m = meet(m, room[r.wanted])
 	}
 	if r.count >= maxCount {
 		m = meet(m, queue.CR)
 	}
 	return m
+}
+
+// mayConvert reports whether a conversion is first in the queue and has what it
+// needs of the host lock: it goes ahead of the recall, since its holder will not
+// let go of what is recalled while it waits.
+func (r *resource) mayConvert(has queue.Mode) bool {
+	head, waiting := r.q.Head()
+	return waiting && head.Convert && has.Covers(head.Wanted)
 }
 
 // lookup returns the resource of a node, made if need be with its ancestors, or
