@@ -112,7 +112,12 @@ for held in nl cr cw pr pw ex; do
 	A 'exec 9<&-' >/dev/null
 done
 note 'exec 9<orders@MODE in A; lockfs run -n -m MODE orders true in B'
-printf '        %s\n' "${table//$'\n'/$'\n'    }" | column -t | sed 's/^/   /'
+while read -r first rest; do
+	[ "$first" = NL ] && rest="NL $rest" first=
+	printf '   %-5s' "$first"
+	printf '%-5s' $rest
+	echo
+done <<<"$table"
 [ "$table" = "$expected" ] || fail "the compatibility table is another one"
 
 title "A value in the lock: echo writes it, cat reads it and never waits"
