@@ -232,15 +232,14 @@ func (s *openScan) maps(dir string) (bool, error) {
 		return false, err
 	}
 	defer h.Close()
+	var devices [][]byte
+	for _, m := range s.mounts {
+		devices = append(devices, fmt.Appendf(nil, " %02x:%02x ", unix.Major(m.Dev), unix.Minor(m.Dev)))
+	}
 	lines := bufio.NewScanner(h)
 	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		f := strings.Fields(lines.Text()) // address perms offset dev inode path
-		if len(f) < 5 || f[4] == "0" {
-			continue
-		}
-		var major, minor uint32
-		if n, _ := fmt.Sscanf(f[3], "%x:%x", &major, &minor); n == 2 && s.device(unix.Mkdev(major, minor)) {
+	for lines.Scan() { // address perms offset major:minor inode path
+		if slices.ContainsFunc(devices, func(d []byte) bool { return bytes.Contains(lines.Bytes(), d) }) {
 			return true, nil
 		}
 	}
