@@ -20,9 +20,20 @@ import (
 
 // testCluster is some nodes in this process, on addresses of their own, with real raft over TCP and real disks.
 type testCluster struct {
+	testOptions
 	t     testing.TB
 	net   *testNet
 	nodes []*testNode
+}
+
+// testOptions say how the nodes of a testCluster are. All may be nil.
+type testOptions struct {
+	config func(i int, c *Config)
+	// host makes the host that a node is started for, each time it is; nil: a testHost. started is called when the node is
+	// ready, and ending before it is stopped.
+	host    func(n *testNode) Host
+	started func(n *testNode)
+	ending  func(n *testNode)
 }
 
 // testNode is one of them; Node is nil while it is stopped.
@@ -31,18 +42,17 @@ type testNode struct {
 	cluster *testCluster
 	config  Config
 	host    Host // told of what is applied
-	test    *testHost
 	id      raft.ServerID
 	address string
+	gone    chan struct{} // closed when a crash is through
 }
 
-// newTestCluster starts a cluster of so many voters. change, if not nil, may change a node's configuration, and give it a host.
-// Everything ends with the test, and every goroutine.
-func newTestCluster(t testing.TB, size int, change func(i int, c *Config) Host) *testCluster {
+// newTestCluster starts a cluster of so many voters. Everything ends with the test, and every goroutine.
+func newTestCluster(t testing.TB, size int, o testOptions) *testCluster {
 	t.Helper()
 	ignore := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, ignore) })
-	c := &testCluster{t: t, net: newTestNet()}
+	c := &testCluster{t: t, net: newTestNet(), testOptions: o}
 	t.Cleanup(func() {
 		c.net.heal()
 		var all sync.WaitGroup
@@ -52,18 +62,17 @@ func newTestCluster(t testing.TB, size int, change func(i int, c *Config) Host) 
 		all.Wait()
 	})
 	for range size {
-		c.add(change)
+		c.add()
 	}
 	return c
 }
 
 // add adds a node, and makes it a voter unless it is the first.
-func (c *testCluster) add(change func(i int, c *Config) Host) *testNode {
+func (c *testCluster) add() *testNode {
 	c.t.Helper()
 	i := len(c.nodes)
 	ip := fmt.Sprintf("127.0.0.%d", i+2)
-	n := &testNode{cluster: c, test: newTestHost()}
-	n.host = n.test
+	n := &testNode{cluster: c}
 	n.config = Config{
 		Dir: filepath.Join(c.t.TempDir(), "data"), Name: string(rune('a' + i)), Bind: ip + ":0", SessionTTL: 5 * time.Second,
 		Logger: testLogger(c.t, n.name),
@@ -72,10 +81,8 @@ func (c *testCluster) add(change func(i int, c *Config) Host) *testNode {
 	if i > 0 {
 		n.config.joins = c.nodes[0].identity.Cluster
 	}
-	if change != nil {
-		if h := change(i, &n.config); h != nil {
-			n.host = h
-		}
+	if c.config != nil {
+		c.config(i, &n.config)
 	}
 	c.nodes = append(c.nodes, n)
 	n.start()
@@ -96,7 +103,10 @@ func (n *testNode) start() {
 	if err != nil {
 		n.cluster.t.Fatal(err)
 	}
-	n.Node = node
+	n.Node, n.host = node, newTestHost()
+	if n.cluster.host != nil {
+		n.host = n.cluster.host(n)
+	}
 	if err := node.Start(n.host); err != nil {
 		n.cluster.t.Fatal(err)
 	}
@@ -110,12 +120,31 @@ func (n *testNode) ready() {
 	if err := n.Ready(ctx); err != nil {
 		n.cluster.t.Fatal(err)
 	}
+	if n.cluster.started != nil {
+		n.cluster.started(n)
+	}
+}
+
+// again starts a node that was stopped.
+func (n *testNode) again() {
+	n.cluster.t.Helper()
+	if n.gone != nil {
+		<-n.gone
+	}
+	n.start()
+	n.ready()
 }
 
 // stop ends the node, if it runs.
 func (n *testNode) stop() {
+	if n.gone != nil {
+		<-n.gone
+	}
 	if n.Node == nil {
 		return
+	}
+	if n.cluster.ending != nil {
+		n.cluster.ending(n)
 	}
 	if err := n.Close(); err != nil {
 		n.cluster.t.Error(err)
@@ -123,12 +152,21 @@ func (n *testNode) stop() {
 	n.Node = nil
 }
 
-// crash ends the node without a word to the others: they hear nothing any more from one moment to the next.
+// crash ends the node without a word to the others: from this moment on they hear nothing any more.
 func (n *testNode) crash() {
 	n.cluster.net.freeze(n.ip())
-	n.stop()
-	n.cluster.net.reset(n.ip())
-	n.cluster.net.thaw(n.ip())
+	node, ending := n.Node, n.cluster.ending
+	n.Node = nil
+	n.gone = make(chan struct{})
+	go func() {
+		defer close(n.gone)
+		node.Close()
+		if ending != nil {
+			ending(n)
+		}
+		n.cluster.net.reset(n.ip())
+		n.cluster.net.thaw(n.ip())
+	}()
 }
 
 func (n *testNode) ip() string {
@@ -169,8 +207,11 @@ func (c *testCluster) followers() (all []*testNode) {
 // agree waits until all running nodes have applied the same, and wants their states to be the same.
 func (c *testCluster) agree() {
 	c.t.Helper()
-	leader := c.leader()
-	must(c.t, leader.raft.Barrier(0).Error())
+	var leader *testNode
+	eventually(c.t, "a barrier", func() bool {
+		leader = c.leader()
+		return leader.raft.Barrier(0).Error() == nil
+	})
 	index, digest := leader.stateIndex(), leader.view().Digest()
 	for _, n := range c.nodes {
 		if n.Node == nil {

@@ -8,7 +8,7 @@ import (
 
 // TestProposeAnywhere proposes on each of three nodes, and wants it on all.
 func TestProposeAnywhere(t *testing.T) {
-	c := newTestCluster(t, 3, nil)
+	c := newTestCluster(t, 3, testOptions{})
 	for i, n := range c.nodes {
 		must(t, propose(n.Node, openSession(n.name(), uint64(i+1))))
 		var id uint64

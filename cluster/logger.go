@@ -18,7 +18,8 @@ import (
 type raftLog struct {
 	to     *slog.Logger
 	name   string
-	seldom *seldom.Log // nil: all is logged
+	seldom *seldom.Log     // nil: all is logged
+	stop   <-chan struct{} // once it is closed nothing is news any more
 	args   []any
 }
 
@@ -34,6 +35,8 @@ var quiet = map[string]bool{
 	"failed to take snapshot":                                  true, // Node.snapshots does
 	"skipping application of old log":                          true,
 	"unable to get address for server, using fallback address": true,
+	"failed to decode incoming command":                        true, // a connection broke, and the dialer says so
+	"failed to flush response":                                 true,
 }
 
 // hintRefusals are what a follower says of a hint that came too early (hint.go). When it is the leader's true entries that are
@@ -70,6 +73,11 @@ func (l *raftLog) Log(level hclog.Level, msg string, args ...any) {
 		return
 	}
 	to := l.level(level, msg)
+	select {
+	case <-l.stop:
+		to = slog.LevelDebug
+	default:
+	}
 	if !l.to.Enabled(context.Background(), to) {
 		return
 	}
@@ -108,7 +116,7 @@ func (l *raftLog) Name() string                  { return l.name }
 func (l *raftLog) SetLevel(hclog.Level)          {}
 func (l *raftLog) GetLevel() hclog.Level         { return hclog.Info }
 func (l *raftLog) ResetNamed(n string) hclog.Logger {
-	return &raftLog{to: l.to, name: n, seldom: l.seldom, args: l.args}
+	return &raftLog{to: l.to, name: n, seldom: l.seldom, stop: l.stop, args: l.args}
 }
 
 func (l *raftLog) Named(n string) hclog.Logger {
@@ -119,7 +127,7 @@ func (l *raftLog) Named(n string) hclog.Logger {
 }
 
 func (l *raftLog) With(args ...any) hclog.Logger {
-	return &raftLog{to: l.to, name: l.name, seldom: l.seldom, args: append(append([]any(nil), l.args...), args...)}
+	return &raftLog{to: l.to, name: l.name, seldom: l.seldom, stop: l.stop, args: append(append([]any(nil), l.args...), args...)}
 }
 
 func (l *raftLog) StandardWriter(*hclog.StandardLoggerOptions) io.Writer { return lineWriter{l} }

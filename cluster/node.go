@@ -78,7 +78,7 @@ func newNode(c Config, was *contents) *Node {
 }
 
 func (n *Node) hclog(name string) hclog.Logger {
-	return &raftLog{to: n.log, name: name, seldom: n.seldom}
+	return &raftLog{to: n.log, name: name, seldom: n.seldom, stop: n.stop}
 }
 
 // Start restores the state from the snapshot, tells the host, and begins to take part in the cluster: from now on entries

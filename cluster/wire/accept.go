@@ -168,11 +168,12 @@ func linger(c net.Conn) {
 	}
 }
 
-// tell logs why a connection came to nothing. That one just ended is nothing to tell: port scans and health checks do so.
+// tell logs why a connection came to nothing. That one just ended is nothing to tell: port scans and health checks do so. Nor is
+// that this host is still starting.
 func (p *Port) tell(c net.Conn, err error) {
 	var r *Refused
 	switch {
-	case p.stop.Err() != nil || errors.Is(err, io.EOF):
+	case p.stop.Err() != nil || errors.Is(err, io.EOF) || RefusedAs(err, Starting):
 	case errors.As(err, &r):
 		p.log.Warn(r.Code.String()+" "+addrOf(c.RemoteAddr()).String()+r.Peer.Host, "a connection is refused: "+r.Text,
 			"from", r.Address, "host", unknown(r.Peer.Host), "cluster", unknown(r.Peer.Cluster))

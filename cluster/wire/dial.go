@@ -30,7 +30,7 @@ func (p *Port) Dial(ctx context.Context, address string, purpose Purpose) (*Conn
 	defer stop()
 	c, err := p.dial(ctx, address, purpose, self)
 	var r *Refused
-	if errors.As(err, &r) && p.stop.Err() == nil {
+	if errors.As(err, &r) && r.Code != Starting && p.stop.Err() == nil {
 		p.log.Warn(r.Code.String()+" "+address, "no connection: "+r.Text, "to", address, "for", purpose,
 			"host", unknown(r.Peer.Host), "cluster", unknown(r.Peer.Cluster))
 	}

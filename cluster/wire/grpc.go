@@ -54,8 +54,9 @@ type Client struct {
 // Peer is who the other side said it is.
 func (c *Client) Peer() Identity { return c.conn.Peer() }
 
-// Close ends all calls and the connection.
-func (c *Client) Close() error { return errors.Join(c.ClientConn.Close(), c.conn.Close()) }
+// Close ends all calls and the connection. The connection comes first: grpc would try for seconds to say goodbye over one that
+// is stuck.
+func (c *Client) Close() error { return errors.Join(c.conn.Close(), c.ClientConn.Close()) }
 
 var errBroken = errors.New("the connection is broken")
 

@@ -38,7 +38,7 @@ func (c Code) String() string {
 }
 
 // Refused is the error of a connection that the other side refused, or that this one did not want with that other side.
-// It was logged already.
+// It was logged already, unless the other host is only starting.
 type Refused struct {
 	Code    Code
 	Address string   // of the other side
