@@ -51,12 +51,6 @@ func split(ns int64) (sec uint64, nsec uint32) {
 	return uint64(s), uint32(rest)
 }
 
-// tell fills the attributes in a reply and says how long they may be kept.
-func (f *FS) tell(a *fuse.Attr, node uint64, n *state.Node) {
-	f.fillAttr(a, node, n)
-	f.pages.told(node, n)
-}
-
 // fillAlias writes the attributes of an alias: those of its file, with the permissions of its mode.
 func (f *FS) fillAlias(a *fuse.Attr, id uint64, al aliasNode, n *state.Node) {
 	f.fillAttr(a, al.node|lockBitOf(n), n)
@@ -90,25 +84,13 @@ func (f *FS) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) f
 		return f.aliasAttr(in, out)
 	}
 	n := f.node(in.NodeId)
-	switch {
-	case n == nil:
+	if n == nil {
 		return fuse.Status(syscall.ESTALE)
-	case f.readsCached(in) && f.host.Fresh() != nil:
-		return fuse.EIO // else the kernel would go on reading its pages after the lease
 	}
-	f.tell(&out.Attr, in.NodeId, n)
+	f.fillAttr(&out.Attr, in.NodeId, n)
 	out.SetTimeout(f.validFor())
 	f.ownSize(in, out)
 	return fuse.OK
-}
-
-// readsCached reports whether a GETATTR is the kernel's before it reads from its pages.
-func (f *FS) readsCached(in *fuse.GetAttrIn) bool {
-	if in.Flags()&fuse.FUSE_GETATTR_FH == 0 {
-		return false
-	}
-	h, ok := f.handles.get(in.Fh()).(*handle)
-	return ok && h.cached
 }
 
 func (f *FS) aliasAttr(in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {

@@ -56,9 +56,6 @@ func (f *FS) changed(index uint64, changes []state.Change) {
 	if f.notes == nil {
 		return
 	}
-	if changes == nil { // a snapshot was restored: what changed is not known
-		f.dropPages()
-	}
 	for i := range changes {
 		c := &changes[i]
 		switch c.Kind {
@@ -95,17 +92,6 @@ func (f *FS) nameChanged(index, parent uint64, name string) {
 		f.notes.Entry(index, parent, name, conn.ExpireOnly)
 	}
 	f.notes.Inode(index, parent, 0, 0)
-}
-
-// dropPages drops all pages that the kernel may have: the lease that they were read under has ended, or what changed is
-// not known. Names and attributes end with the lease by themselves.
-func (f *FS) dropPages() {
-	if f.notes == nil {
-		return
-	}
-	for _, node := range f.pages.all() {
-		f.notes.Inode(0, node, 0, 0)
-	}
 }
 
 func (f *FS) isDir(ino uint64) bool {

@@ -49,7 +49,6 @@ type FS struct {
 	handles  handles
 	aliases  aliases
 	specials specials
-	pages    pages
 	names    ownNames
 	opens    opens
 	ranges   rangeOwners

@@ -26,7 +26,6 @@ type handle struct {
 	flags  uint32 // of open(2)
 	thread uint32 // that opened
 	rights rights
-	cached bool         // reads go through the kernel's page cache
 	poll   conn.Waiters // who polls
 
 	turn turnstile // who changes the lock: one at a time

@@ -66,7 +66,7 @@ func (f *FS) entry(out *fuse.EntryOut, node uint64, n *state.Node) {
 	valid := f.validFor()
 	out.SetEntryTimeout(valid)
 	out.SetAttrTimeout(valid)
-	f.tell(&out.Attr, node, n)
+	f.fillAttr(&out.Attr, node, n)
 }
 
 // lookupAlias makes an alias inode. Neither it nor its absence is kept by the kernel.
@@ -90,7 +90,5 @@ func (f *FS) Forget(node, nlookup uint64) {
 		f.aliases.forget(node)
 	case isSpecial(node):
 		f.specialForget(node, nlookup)
-	default:
-		f.pages.forget(node)
 	}
 }

@@ -51,14 +51,14 @@ func (f *FS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fu
 		return st
 	}
 	h := f.newHandle(in, o.ino)
-	keep, errno := h.open(f.call(&in.InHeader, cancel), in, o)
+	errno := h.open(f.call(&in.InHeader, cancel), in, o)
 	if errno != 0 {
 		h.close()
 		return fuse.Status(errno)
 	}
 	f.settle(&in.InHeader, cancel)
 	out.Fh = f.handles.add(h)
-	out.OpenFlags = h.openFlags(keep)
+	out.OpenFlags = fuse.FOPEN_DIRECT_IO
 	return fuse.OK
 }
 
@@ -83,36 +83,36 @@ func (f *FS) enterFile(cancel <-chan struct{}, in *fuse.OpenIn, ino uint64) fuse
 }
 
 // open does what OPEN asks for. After an error the handle is to be closed.
-func (h *handle) open(c *lockd.Call, in *fuse.OpenIn, o opening) (keep bool, _ syscall.Errno) {
+func (h *handle) open(c *lockd.Call, in *fuse.OpenIn, o opening) syscall.Errno {
 	n := h.value()
 	if n == nil {
-		return false, syscall.ESTALE
+		return syscall.ESTALE
 	}
 	h.rights = h.fs.rightsFor(c, n, o.proven)
 	truncates := in.Flags&syscall.O_TRUNC != 0
 	switch {
 	case o.mode != queue.None && !h.rights.allow(o.mode):
-		return false, syscall.EACCES
+		return syscall.EACCES
 	case truncates && h.fs.policy.truncate == truncateBatch && !o.mode.Writes():
-		return false, syscall.EACCES // without PW or EX nothing is ever written
+		return syscall.EACCES // without PW or EX nothing is ever written
 	}
 	if o.mode != queue.None {
 		h.named = true
 		if errno := h.ask(c, o, in.Flags&syscall.O_NONBLOCK != 0); errno != 0 {
-			return false, errno
+			return errno
 		}
 	}
 	if in.Flags&syscall.O_SYNC != 0 {
 		if _, err := h.fs.host.Barrier(c); err != nil {
-			return false, errno(err, forLock)
+			return errno(err, forLock)
 		}
 	}
 	if truncates {
 		if errno := h.truncateAtOpen(c); errno != 0 {
-			return false, errno
+			return errno
 		}
 	}
-	return h.openCached(in, o), 0
+	return 0
 }
 
 // ask requests the lock of an open.
@@ -177,31 +177,6 @@ func (h *handle) truncateAtOpen(c *lockd.Call) syscall.Errno {
 func (f *FS) truncate(c *lockd.Call, ino, size uint64) fuse.Status {
 	_, err := f.host.Commit(c, nil, &statepb.Commit{Ino: ino, Posix: true, Change: &statepb.Commit_Truncate{Truncate: size}})
 	return status(err, forTree)
-}
-
-// openCached decides whether the descriptor reads through the kernel's page cache, and whether the pages it has of the
-// inode are still good.
-func (h *handle) openCached(in *fuse.OpenIn, o opening) (keep bool) {
-	const direct = syscall.O_SYNC | syscall.O_DIRECT | syscall.O_TRUNC
-	n := h.value()
-	if n == nil || o.mode != queue.None || isAlias(h.node) || h.fs.policy.fixed != 0 ||
-		in.Flags&syscall.O_ACCMODE != syscall.O_RDONLY || in.Flags&direct != 0 ||
-		h.fs.validFor() <= 0 || !cacheable(n, time.Now()) {
-		return false
-	}
-	h.cached = true
-	return h.fs.pages.open(h.node, n)
-}
-
-// openFlags is how the kernel is to treat the descriptor.
-func (h *handle) openFlags(keep bool) uint32 {
-	switch {
-	case !h.cached:
-		return fuse.FOPEN_DIRECT_IO
-	case keep:
-		return fuse.FOPEN_KEEP_CACHE
-	}
-	return 0
 }
 
 // rightsFor finds what the caller may do with a file, at the OPEN.

