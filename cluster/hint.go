@@ -186,7 +186,6 @@ func (h *hinter) send(to raft.Server, c *commit) hintOutcome {
 	addr := h.trans.EncodePeer(h.self, h.trans.LocalAddr())
 	req := raft.AppendEntriesRequest{
 		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(h.self), Addr: addr},
-		Leader:    addr,
 		Term:      term,
 		// The same entry twice: what must be there, and how far it is committed.
 		PrevLogEntry: c.index, PrevLogTerm: c.term, LeaderCommitIndex: c.index,

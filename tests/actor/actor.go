@@ -108,11 +108,17 @@ func (a *Actor) Do(call string) string {
 	return a.End()
 }
 
-// Must is Do for a call that must have that result.
-func (a *Actor) Must(want, call string) {
+// Must makes calls, of which the last must have that result and those before it must be ok.
+func (a *Actor) Must(want string, calls ...string) {
 	a.t.Helper()
-	if got := a.Do(call); got != want {
-		a.t.Fatalf("%s: %s, want %s", call, got, want)
+	for i, call := range calls {
+		result := "ok"
+		if i == len(calls)-1 {
+			result = want
+		}
+		if got := a.Do(call); got != result {
+			a.t.Fatalf("%s: %s, want %s", call, got, result)
+		}
 	}
 }
 
