@@ -29,7 +29,7 @@ type link struct {
 	duty     *duty
 	wake     chan struct{} // 1: something to send, or room to send it
 
-	mu       sync.Mutex
+	mu       sync.Mutex // before the proposer's
 	flight   []proposal // sent and not answered, in order
 	bytes    int        // of flight
 	answered uint64     // id of the last entry answered; that of flight[0] is the next
@@ -52,7 +52,9 @@ func (l *link) run(stream clusterpb.Cluster_ForwardClient) error {
 	sending.Go(func() { cancel(l.send(ctx, stream)) })
 	err := l.receive(stream)
 	cancel(err)
-	rest := l.proposer.reclaim(l)
+	l.mu.Lock()
+	rest := l.proposer.reclaim(l, len(l.flight) > 0)
+	l.mu.Unlock()
 	sending.Wait()
 	l.fail(fmt.Errorf("%w: the stream to it ended (%w)", ErrNoLeader, err), rest)
 	return err
@@ -158,13 +160,6 @@ func (l *link) fail(err error, rest []proposal) {
 	for _, e := range all {
 		e.end(err)
 	}
-}
-
-// underWay says whether something is not answered.
-func (l *link) underWay() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.flight) > 0
 }
 
 // kinds are the errors of a proposal that keep their kind on the wire.

@@ -21,11 +21,12 @@ type Host interface {
 
 // machine is raft's FSM: it applies entries to the state and tells the host.
 type machine struct {
-	state    *state.State
-	host     Host
-	watch    func(appliedBatch) // the node's own look at what was applied, before the host's
-	replaced func(*state.View)  // and at a whole new state
-	fail     func(error)        // the node must stop
+	state     *state.State
+	host      Host
+	watch     func(appliedBatch) // the node's own look at what was applied, before the host's
+	replaced  func(*state.View)  // and at a whole new state
+	installed func()             // after that, if it came from the leader
+	fail      func(error)        // the node must stop
 
 	failed  error // set by the applying goroutine, which alone reads it
 	applied atomic.Uint64
@@ -101,6 +102,7 @@ func (m *machine) Restore(r io.ReadCloser) error {
 		return err
 	}
 	m.replace(s)
+	m.installed()
 	return nil
 }
 

@@ -22,7 +22,7 @@ import (
 // entry yet refuses; it is asked again for as long as raft's own message may take to come, and no longer. If it refuses
 // although its log goes further, its log is another one: that is for raft to mend.
 type hinter struct {
-	raft  *raft.Raft
+	raft  leads
 	trans raft.Transport
 	self  raft.ServerID
 
@@ -34,6 +34,13 @@ type hinter struct {
 	leading   bool
 	followers map[raft.ServerID]*hinted
 	wakes     atomic.Pointer[[]chan struct{}] // of followers
+}
+
+// leads is what a hinter asks raft.
+type leads interface {
+	CurrentTerm() uint64
+	State() raft.RaftState
+	GetConfiguration() raft.ConfigurationFuture
 }
 
 // commit is an entry that was applied here, so it is committed.
@@ -65,10 +72,7 @@ func (h *hinter) applied(index, term uint64) {
 	}
 	h.newest.Store(&commit{index, term})
 	for _, wake := range *h.wakes.Load() {
-		select {
-		case wake <- struct{}{}:
-		default:
-		}
+		token(wake)
 	}
 }
 

@@ -16,12 +16,12 @@ func (p *proposer) lend(l *link) bool {
 }
 
 // reclaim takes that back: entries wait again. If something is under way over the link, which is about to fail, what waits
-// behind it is returned, to fail with it: it makes sense in order only.
-func (p *proposer) reclaim(l *link) (behind []proposal) {
+// behind it is returned, to fail with it: it makes sense in order only. Called with the link's mu held.
+func (p *proposer) reclaim(l *link, underWay bool) (behind []proposal) {
 	p.mu.Lock()
 	if p.link == l {
 		p.link = nil
-		if l.underWay() {
+		if underWay {
 			behind, p.queue, p.bytes = p.queue, nil, 0
 		}
 	}

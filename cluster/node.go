@@ -92,7 +92,7 @@ func (n *Node) Start(host Host) error {
 		n.proposer.propose(state.Encode(cmds), nil)
 	})
 	n.duty.kick = n.proposer.kickLink
-	n.machine.watch, n.machine.replaced = n.applied, n.replaced
+	n.machine.watch, n.machine.replaced, n.machine.installed = n.applied, n.replaced, n.installed
 	first := state.New()
 	if n.start.snapshot != nil {
 		first = n.start.snapshot.state
@@ -125,6 +125,16 @@ func (n *Node) applied(b appliedBatch) {
 func (n *Node) replaced(view *state.View) {
 	n.duty.restart(view)
 	n.awaited.reached(view.Index())
+}
+
+// installed notes the snapshot that the leader sent, which is on this disk by now.
+func (n *Node) installed() {
+	list, err := n.snaps.List()
+	if err != nil || len(list) == 0 {
+		n.log.Warn("the leader's snapshot is not listed", "dir", n.config.Dir, "err", err)
+		return
+	}
+	n.snap.installed(list[0])
 }
 
 // self is who this host is to others.

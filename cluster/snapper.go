@@ -38,6 +38,13 @@ func (s *snapper) last(m *raft.SnapshotMeta) {
 	s.index.Store(m.Index)
 }
 
+// installed notes a snapshot that the leader sent: it takes the place of the log before it.
+func (s *snapper) installed(m *raft.SnapshotMeta) {
+	s.last(m)
+	s.entries.Store(0)
+	s.bytes.Store(0)
+}
+
 // sinceLast returns the bytes of entries since the last snapshot.
 func (s *snapper) sinceLast() int64 { return s.bytes.Load() }
 

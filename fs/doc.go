@@ -21,12 +21,15 @@
 //
 // # Kernel caches
 //
-// Names, listings and attributes are cached by the kernel for as long as the lease lasts at most. Values are not: a read
-// through the page cache takes the size from the attributes and the bytes from a page, so that one which meets a change
-// could see the length of one value with the bytes of another. Every descriptor is FOPEN_DIRECT_IO (a mapping has
-// pages all the same). Every change that the log brings is told to the kernel by the notifier, in order; the replies to OPEN, SETLK(W) and IOCTL wait, with a bound, until
-// it has told all that this host has applied. Requests that the kernel sends under a directory's lock
-// (LOOKUP MKNOD MKDIR UNLINK RMDIR RENAME SETATTR) must never wait for it: the notifier may be waiting for that lock.
+// Names, listings and attributes are cached by the kernel for as long as the lease lasts at most. Values are not: a
+// read through the page cache takes the size from the attributes and the bytes from a page, so that one which meets a
+// change could see the length of one value with the bytes of another. Every descriptor is FOPEN_DIRECT_IO (a mapping
+// has pages all the same).
+//
+// Every change that the log brings is told to the kernel by the notifier, in order; the replies to OPEN, SETLK(W) and
+// IOCTL wait, with a bound, until it has told all that this host has applied. Requests that the kernel sends under a
+// directory's lock (LOOKUP MKNOD MKDIR UNLINK RMDIR RENAME SETATTR) must never wait for it: the notifier may be waiting
+// for that lock.
 //
 // # Errno
 //

@@ -197,8 +197,26 @@ func (s *sim) stuck() {
 	}
 	for _, k := range stuck {
 		if !excluded(k) && !slices.ContainsFunc(stuck, func(o *lock) bool { return o != k && o.At() == k.At() && excluded(o) }) {
+			s.situation(k.p.h.view.Ancestors(nil, k.Ino))
 			s.failf("%s: %v has %v and waits for %v of inode %d at %d, and nobody is in its way",
 				k.p.h.name, k, k.Mode, k.Wanted, k.Ino, k.At())
+		}
+	}
+}
+
+// situation shows who has and wants what of some resources.
+func (s *sim) situation(inos []uint64) {
+	for _, ino := range inos {
+		for x := range s.leader.view.HostLocks(ino) {
+			s.tracef("state: inode %d: %+v", ino, x)
+		}
+		for _, h := range s.hosts {
+			s.tracef("%s: %+v", h.name, h.table.Resource(ino))
+		}
+	}
+	for _, h := range s.hosts {
+		for l := range h.table.All() {
+			s.tracef("%s: %v of inode %d has %v, waits for %v at %d", h.name, l.User, l.Ino, l.Mode, l.Wanted, l.At())
 		}
 	}
 }

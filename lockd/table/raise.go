@@ -79,7 +79,9 @@ func (t *Table) reask(r *resource, use queue.Mode, next queue.Entry[*Lock], wait
 	case r.asked == queue.None:
 		return false
 	case !waiting:
-		stale = r.asker == nil
+		// One that was asked for ahead and has to wait, while its request is held up further up, would keep others
+		// waiting for who does not wait here.
+		stale = r.asker == nil || r.asks == 0
 	case r.asks > 0 || t.pinned(r):
 		return false
 	case r.asked == queue.Join(use, next.Wanted) && r.askTry == next.Holder.try && r.askConv == next.Convert:

@@ -254,7 +254,7 @@ func (m *naive) passed(l, o *Lock) bool {
 // not wait for the intents of those who wait, but for other conversions'.
 func (m *naive) present(l *Lock, node uint64) bool {
 	return slices.ContainsFunc(m.locks, func(o *Lock) bool {
-		return o.PID == l.PID && m.at(o, o.Mode, node) >= queue.CR && (o == l || o.Ino != l.Ino)
+		return o.PID == l.PID && m.at(o, o.Mode, node) >= queue.CR && (o == l || o.Ino != node || l.Ino != node)
 	})
 }
 
