@@ -222,8 +222,11 @@ func (w *work) done() (files, counts int) {
 func (w *work) progress() (file, counted time.Duration) {
 	w.t.Helper()
 	files, counts := w.done()
+	w.mu.Lock()
+	more := len(w.clients) // as many may have been on their way already
+	w.mu.Unlock()
 	started := time.Now()
-	eventually(w.t, "a file", func() bool { now, _ := w.done(); return now > files+len(w.clients) })
+	eventually(w.t, "a file", func() bool { now, _ := w.done(); return now > files+more })
 	file = time.Since(started)
 	eventually(w.t, "a count", func() bool { _, now := w.done(); return now > counts })
 	return file.Round(time.Millisecond), time.Since(started).Round(time.Millisecond)

@@ -72,15 +72,19 @@ format() {
 clean() {
 	local left
 	left=$(git status --porcelain) && [ -z "$left" ] || { echo "left behind in the checkout: $left"; return 1; }
-	! grep ' fuse.lockfs ' /proc/mounts
+	left=$(mounts | grep -vxF "$mounted") || return 0
+	echo "mounts left behind: $left"
+	return 1
 }
+
+mounts() { grep ' fuse\.lockfs ' /proc/mounts | cut -d' ' -f2; }
 
 step packages packages
 step build make build
 step format format
 step vet go vet ./...
 step staticcheck go run "$(sed -n 's/^STATICCHECK *= *//p' Makefile)" ./...
-before=$(git status --porcelain)
+before=$(git status --porcelain) mounted=$(mounts)
 tests tests -count=1 -timeout 10m ./...
 # TestLost cuts a host off from its log, which only the harness's own daemon can be told to do: it is in the step above.
 LOCKFS_TEST_BINARY=$PWD/build/lockfs tests real -count=1 -timeout 10m -skip '^TestLost$' ./tests/mount
