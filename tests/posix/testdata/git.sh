@@ -8,7 +8,10 @@ cd repo
 git commit -q --allow-empty -m root
 worker() {
 	for i in 1 2 3 4 5 6 7; do
-		echo "$1 $i" > "file$1"
+		# a new file each time: git takes one that was rewritten within a second for the old one, and another's commit
+		# would read one that is being rewritten
+		echo "$1 $i" > "../new$1"
+		mv "../new$1" "file$1"
 		# git reads the index before it locks it, so that one process's add can undo another's
 		until git add "file$1" 2>>"$T/git.err" && git commit -q -m "$1 $i" --only "file$1" 2>>"$T/git.err"; do sleep 0.02; done
 	done
