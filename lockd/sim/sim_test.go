@@ -35,6 +35,9 @@ func TestSim(t *testing.T) {
 		first, _ = strconv.ParseUint(from, 10, 64)
 	}
 	for seed := first; seed < first+n; seed++ {
+		if os.Getenv("LOCKFS_SIM_PROGRESS") != "" {
+			fmt.Fprintln(os.Stderr, "seed", seed)
+		}
 		s := runSeed(t, seed, false)
 		if t.Failed() {
 			return

@@ -34,7 +34,7 @@ func (t *Table) Rivals(l *Lock, mode queue.Mode) []*Lock {
 	for _, s := range t.route(&probe) {
 		req := queue.Request[*Lock]{Holder: l, Mode: probe.needs(s), Shared: s != r}
 		for b := range s.q.BlockersOf(req, probe.conv && s == r) {
-			if !b.Ceiling || s.q.InUse() >= queue.CR {
+			if !b.Ceiling || !s.q.Empty() {
 				return t.rivalsAt(l, s)
 			}
 		}
@@ -116,7 +116,7 @@ func (t *Table) reconsider(l *Lock) {
 	r := l.at
 	t.touch(r)
 	own, shared := t.exempt(l, r)
-	if !t.stands(l, r, own, shared) || r.converting(l) {
+	if !l.stands(r) || r.converting(l) {
 		t.follow(r, r.q.SetOwn(l, own, shared))
 		return
 	}
@@ -138,9 +138,13 @@ func (r *resource) converting(l *Lock) bool {
 	return false
 }
 
-// stands reports whether l's owner has something at r.
-func (t *Table) stands(l *Lock, r *resource, own []*Lock, shared [2]uint32) bool {
-	return shared != [2]uint32{} || slices.ContainsFunc(own, func(o *Lock) bool { return o.res == r && o.Mode >= queue.CR })
+// stands reports whether l's owner, l aside, holds something that means CR or
+// more at r, as far as that does not hold l up. What only waits does not count:
+// it would retreat itself.
+func (l *Lock) stands(r *resource) bool {
+	return slices.ContainsFunc(l.own, func(o *Lock) bool {
+		return o.res == r && l.res != r && o.Mode >= queue.CR || o.Mode.Intent() != queue.None && o.res.below(r)
+	})
 }
 
 // exempt returns what does not hold l up at r: of its owner, the locks on an

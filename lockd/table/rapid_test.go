@@ -74,7 +74,11 @@ func (m *naive) open(t *rapid.T) {
 }
 
 func (m *naive) convert(t *rapid.T) {
-	l := m.pick(t, "convert", func(l *Lock) bool { return l.Held() && !l.Waits() })
+	// A process of which another thread waits may convert past it, and that one is not looked at again.
+	waits := func(l *Lock) bool {
+		return slices.ContainsFunc(m.locks, func(o *Lock) bool { return o.PID == l.PID && o.Waits() })
+	}
+	l := m.pick(t, "convert", func(l *Lock) bool { return l.Held() && !waits(l) })
 	mode := someModes.Draw(t, "mode")
 	if !m.tab.TryConvert(l, mode, 0) {
 		m.order = append(m.order, l)

@@ -169,7 +169,7 @@ func (t *Table) wait(l *Lock, r *resource, later bool) {
 		t.refuse(l, Busy)
 		return
 	}
-	if later && (hard || r.q.InUse() >= queue.CR) { // as Rivals
+	if later && (hard || r.q.InUse() != queue.None || r.q.Waiters() > 1) { // as Rivals
 		t.emit(Event{Kind: Waiting, Lock: l, Ino: r.ino})
 	}
 	if !hard {
@@ -228,16 +228,16 @@ func (t *Table) withdraw(l *Lock) {
 		panic(fmt.Sprintf("table: inode %d: a request %v to %v waits at %d (gone %v), which is not on its path", l.Ino, l.Mode, l.Wanted, at.ino, at.gone))
 	}
 	intent := l.Wanted.Intent()
-	l.Wanted, l.conv, l.try = queue.None, false, false
-	t.setOwn(l, nil)
-	if l.refs > 0 {
-		t.ownChanged(l)
-	}
 	grants, was := at.q.Cancel(l)
 	if !was {
 		panic(fmt.Sprintf("table: inode %d: a request to withdraw does not wait at %d", l.Ino, at.ino))
 	}
 	t.follow(at, grants)
+	l.Wanted, l.conv, l.try = queue.None, false, false
+	t.setOwn(l, nil)
+	if l.refs > 0 {
+		t.ownChanged(l) // before its intents go: see become
+	}
 	for _, r := range path[i:] {
 		if r.asker == l {
 			r.asker = nil

@@ -26,9 +26,7 @@ func (t *Table) soft(o *Lock, r *resource, l *Lock) bool {
 	if o.Mode.Intent() != queue.None || o == l || l != nil && slices.Contains(l.own, o) {
 		return false
 	}
-	return !slices.ContainsFunc(o.own, func(p *Lock) bool {
-		return p.res == r && p.Mode >= queue.CR || p.Mode.Intent() != queue.None && p.res.below(r)
-	})
+	return !o.stands(r)
 }
 
 // waitingIntents returns how many of the intents CR and CW at r are those of
@@ -125,15 +123,15 @@ func (t *Table) retreat(o *Lock, r *resource) {
 		panic(fmt.Sprintf("table: inode %d: a request that waits at %d retreats to %d", o.Ino, o.at.ino, r.ino))
 	}
 	at := o.at
-	o.at = r
-	if o.refs > 0 {
-		t.ownChanged(o)
-	}
 	grants, was := at.q.Cancel(o)
 	if !was {
 		panic(fmt.Sprintf("table: inode %d: a request that retreats does not wait at %d", o.Ino, at.ino))
 	}
 	t.follow(at, grants)
+	o.at = r
+	if o.refs > 0 {
+		t.ownChanged(o) // before its intents go: see become
+	}
 	for _, s := range path[j:] {
 		if s.asker == o {
 			s.asker = nil

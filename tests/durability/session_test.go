@@ -2,6 +2,7 @@ package durability
 
 import (
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -75,9 +76,10 @@ func TestOldSessionStands(t *testing.T) {
 	holder.Must(`"new"`, "open f rdonly a", "pread f 0 10")
 }
 
-// TestOldSessionEnds kills the daemon when nobody has its mounts open: the locks that it cached are free at once.
+// TestOldSessionEnds kills the daemon when nobody has its mounts open: the locks that it cached are free at once. That
+// cannot be known where some process may not be looked at, while another mount namespace has a copy of the mounts.
 func TestOldSessionEnds(t *testing.T) {
-	d := prepare(t, "--session-ttl", "30s")
+	d := prepare(t, "--session-ttl", "30s", "--log-level", "debug")
 	d.Start()
 	a := actor.Start(t, d.Lock)
 	a.Must("ok", "open f rdwr,creat a", "write f one", "close f")
@@ -86,6 +88,9 @@ func TestOldSessionEnds(t *testing.T) {
 	a.Kill()
 	begin := time.Now()
 	d.Start()
+	if strings.Contains(d.Log(), "that this one may not look at") {
+		t.Skip("NOT TESTED: somebody copied the mounts, and not all processes can be looked at")
+	}
 	b := actor.Start(t, d.Lock)
 	b.Must("ok", "open f rdwr,nonblock held", "open g rdwr,nonblock a")
 	if took := time.Since(begin); took > 5*time.Second {
