@@ -246,7 +246,7 @@ func (n *Node) appendEnded(err error) {
 func (n *Node) Ready(ctx context.Context) error {
 	select {
 	case <-n.ready:
-		return nil
+		return n.Err() // it may have failed since
 	case <-n.failed:
 		return n.Err()
 	case <-n.stop:

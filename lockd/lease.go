@@ -174,6 +174,10 @@ func (h *Host) renewedAt(stamp int64) {
 	if stamp <= h.lease.start {
 		return
 	}
+	// The table judges the new lease by the time that it knows.
+	if h.advance(h.cfg.Now()); h.lease.session == 0 {
+		return
+	}
 	h.setLease(stamp)
 	h.table.Renewed(h.lease.halfway, h.lease.end)
 }
