@@ -21,6 +21,20 @@ type Config struct {
 	Advertise string
 	// TLS, if not nil, is used for every connection between hosts: see wire.Config.
 	TLS *tls.Config
+	// Gossip is the address, UDP and TCP, that serf listens on; port 0: any that is free. Other hosts reach it under the
+	// host of Advertise. Empty: this host takes no part in gossip.
+	Gossip string
+	// GossipKey encrypts gossip: 16, 24 or 32 bytes, the same on all hosts. nil: it is not encrypted.
+	GossipKey []byte
+	// Join are gossip addresses of other hosts. A host with any never founds a cluster by itself: it waits to be
+	// admitted to one, or for RequestInit.
+	Join []string
+	// Voters is how many voters the cluster is to have, odd; the same on all hosts. 0: 5.
+	Voters int
+	// Reset moves what the data directory holds aside, to Dir/old-TIME, and starts as a new host.
+	Reset bool
+	// Version is the program's, for listings.
+	Version string
 	// SessionTTL is how long a host's session lasts without renewal; the same on all hosts. 0: 10 s.
 	SessionTTL time.Duration
 	// OpTimeout is how long a proposal waits for a leader before it fails with ErrNoLeader. 0: 5 s.
@@ -73,6 +87,9 @@ const housekeeping = 10 * time.Second
 func (c Config) withDefaults() Config {
 	if c.Bind == "" {
 		c.Bind = DefaultBind
+	}
+	if c.Voters == 0 {
+		c.Voters = 5
 	}
 	if c.SessionTTL == 0 {
 		c.SessionTTL = 10 * time.Second
