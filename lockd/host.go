@@ -116,7 +116,8 @@ func (c Config) withDefaults() Config {
 			*p = def
 		}
 	}
-	orTime(&c.SessionTTL, 10*time.Second)
+	orTime(&c.SessionTTL, state.DefaultTTL)
+	c.SessionTTL = min(c.SessionTTL, state.MaxTTL) // a longer lease than the session's would be a lie
 	orTime(&c.OpTimeout, 5*time.Second)
 	orTime(&c.DeadlockWait, 10*time.Second)
 	orTime(&c.TryFor, time.Second)

@@ -210,6 +210,7 @@ func (h *Host) openSession() {
 		TimeUnixNs: h.wall().UnixNano(),
 		Op: &statepb.Command_OpenSession{OpenSession: &statepb.OpenSession{
 			Host: h.cfg.Name, Nonce: o.nonce, Uid: h.cfg.UID, Gid: h.cfg.GID, Version: h.cfg.Version, BootId: h.cfg.BootID,
+			Ttl: int64(h.cfg.SessionTTL),
 		}},
 	})
 }

@@ -246,6 +246,37 @@ func TestFormerSessions(t *testing.T) {
 	}
 }
 
+// TestSessionTTL: the cluster is told how long the session lasts, never less than what the host goes by itself.
+func TestSessionTTL(t *testing.T) {
+	for _, test := range []struct{ asked, session, lease time.Duration }{
+		{0, 10 * time.Second, 9750 * time.Millisecond},
+		{4 * time.Second, 4 * time.Second, 3900 * time.Millisecond},
+		{100 * time.Millisecond, state.MinTTL, 97500 * time.Microsecond},
+		{2 * time.Hour, state.MaxTTL, state.MaxTTL * 39 / 40},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			log := lockdtest.New()
+			defer log.Close()
+			opened := time.Now()
+			h, m, err := log.Start(lockd.Config{SessionTTL: test.asked, Now: func() int64 { return time.Now().UnixNano() }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer h.Close()
+			if s, _ := h.View().Session(h.Session()); s.TTL != test.session {
+				t.Errorf("%v asked for: %v", test.asked, s.TTL)
+			}
+			m.SetCut(true)
+			for h.Session() != 0 {
+				time.Sleep(test.lease / 1000)
+			}
+			if lasted := time.Since(opened); lasted < test.lease || lasted > test.lease+test.lease/5+10*time.Millisecond {
+				t.Errorf("%v asked for: the lease lasted %v, want %v", test.asked, lasted, test.lease)
+			}
+		})
+	}
+}
+
 // TestLateOpen: opening a session takes long; a session opened by an attempt given up is ended, not leaked.
 func TestLateOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -54,7 +54,7 @@ type Config struct {
 	// has its mount open. Start then ends such sessions at once; those of another boot it always ends.
 	FormerGone bool
 
-	SessionTTL   time.Duration // how long the cluster keeps a silent host's session; default 10 s
+	SessionTTL   time.Duration // how long the cluster keeps a silent host's session; default 10 s, at most an hour
 	OpTimeout    time.Duration // for namespace operations and commits; default 5 s
 	DeadlockWait time.Duration // how long a cycle stands that somebody might still break; default 10 s; negative: for ever
 	TryFor       time.Duration // how long a try waits for what others merely cache; default 1 s

@@ -120,6 +120,12 @@ func (s *State) operate(c *statepb.Command, done *Change) {
 	case *statepb.Command_SetLimits:
 		done.Code = s.setLimits(op.SetLimits)
 		return
+	case *statepb.Command_SetHost:
+		done.Code = s.setHost(op.SetHost)
+		return
+	case *statepb.Command_RemoveHost:
+		s.removeHost(op.RemoveHost)
+		return
 	}
 	if c.Session == 0 {
 		return

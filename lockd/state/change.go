@@ -2,6 +2,7 @@ package state
 
 import (
 	"strconv"
+	"time"
 
 	"github.com/lockfs/lockfs/lockd/queue"
 )
@@ -46,7 +47,7 @@ const (
 	// RecallCancelled tells the holder that no request is held up by its lock on Ino any more: Session, Ino, Try.
 	RecallCancelled
 
-	SessionOpened  // Session, Host, Nonce; if it was refused Session is 0 and Code TooMany or NameTooLong
+	SessionOpened  // Session, Host, Nonce, TTL; if it was refused Session is 0 and Code TooMany or NameTooLong
 	SessionRenewed // Session, Stamp
 	SessionEnded   // Session, Host, Reason. What follows from it comes after it
 
@@ -55,6 +56,11 @@ const (
 	Delayed       // Ino, Session (that ended): the lock is withheld for the node's lockdelay
 	DelayOver     // Ino
 	Limited       // the limits were changed; Code Invalid if they may not be had
+
+	// HostSet answers a SetHost: Host (the id), Name. It comes also where nothing changed. Refused, with nothing changed:
+	// Code Exists (another host has the name), TooMany, NameTooLong or Invalid (no id or no name).
+	HostSet
+	HostRemoved // Host (the id), Name: off the list; its session, if any, goes on
 	numKinds
 )
 
@@ -64,6 +70,7 @@ var kindNames = [numKinds]string{
 	Recall: "recall", RecallCancelled: "recall-cancelled", SessionOpened: "session-opened",
 	SessionRenewed: "session-renewed", SessionEnded: "session-ended", RangeGranted: "range-granted",
 	RangeReleased: "range-released", Delayed: "delayed", DelayOver: "delay-over", Limited: "limited",
+	HostSet: "host-set", HostRemoved: "host-removed",
 }
 
 // String returns the kind's name.
@@ -122,6 +129,7 @@ type Change struct {
 	ID         uint64 // of a byte-range wait
 	Nonce      uint64
 	Stamp      int64
+	TTL        time.Duration
 
 	Name    string
 	NewName string
@@ -169,6 +177,7 @@ func (c Change) String() string {
 	word("host", c.Host, c.Host != "")
 	number("nonce", c.Nonce)
 	number("stamp", uint64(c.Stamp))
+	word("ttl", c.TTL.String(), c.TTL != 0)
 	word("reason", c.Reason.String(), c.Kind == SessionEnded)
 	flag("try", c.Try)
 	flag("converted", c.Converted)

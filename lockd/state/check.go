@@ -17,7 +17,7 @@ func (s *State) Check() error { return s.cur.check() }
 func (v *View) Check() error { return v.check() }
 
 func (v *View) check() error {
-	for _, part := range []func() error{v.checkCounters, v.checkNodes, v.checkTree, v.checkSessions, v.checkLocks, v.checkRanges, v.checkDelays} {
+	for _, part := range []func() error{v.checkCounters, v.checkNodes, v.checkTree, v.checkSessions, v.checkLocks, v.checkRanges, v.checkDelays, v.checkHosts} {
 		if err := part(); err != nil {
 			return err
 		}
@@ -165,8 +165,8 @@ func (v *View) checkSessions() error {
 	})
 	for i, x := range v.sessions {
 		switch {
-		case x.ID == 0 || x.ID > v.lastSession || i > 0 && v.sessions[i-1].ID == x.ID || x.Renewed > v.index:
-			return fmt.Errorf("session %d, renewed %d, after %d at index %d", x.ID, x.Renewed, v.lastSession, v.index)
+		case x.ID == 0 || x.ID > v.lastSession || i > 0 && v.sessions[i-1].ID == x.ID || x.Renewed > v.index || x.TTL < MinTTL || x.TTL > MaxTTL:
+			return fmt.Errorf("session %d, renewed %d, lasting %v, after %d at index %d", x.ID, x.Renewed, x.TTL, v.lastSession, v.index)
 		case x.Locks != locks[x.ID] || x.Ranges != ranges[x.ID]:
 			return fmt.Errorf("session %d counts %d locks and %d ranges, has %d and %d",
 				x.ID, x.Locks, x.Ranges, locks[x.ID], ranges[x.ID])
@@ -257,6 +257,21 @@ func (v *View) checkDelays() error {
 		if i > 0 && v.delays[i-1].ino >= d.ino || d.left < 0 || !v.Withheld(d.ino) {
 			return fmt.Errorf("node %d is not withheld", d.ino)
 		}
+	}
+	return nil
+}
+
+func (v *View) checkHosts() error {
+	names := map[string]bool{}
+	for i := range v.hosts {
+		h := &v.hosts[i]
+		if i > 0 && v.hosts[i-1].ID >= h.ID || names[h.Name] || h.check() != OK {
+			return fmt.Errorf("host %q, named %q", h.ID, h.Name)
+		}
+		names[h.Name] = true
+	}
+	if len(v.hosts) > maxHosts {
+		return fmt.Errorf("%d hosts", len(v.hosts))
 	}
 	return nil
 }

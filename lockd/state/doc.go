@@ -1,5 +1,5 @@
 // Package state is the replicated state machine of lockfs: the tree, its attributes and values, the sessions of the
-// hosts, the locks that hosts hold and wait for, and the byte-range locks of their processes.
+// hosts, the locks that hosts hold and wait for, the byte-range locks of their processes, and the list of the hosts.
 //
 //	log entry ──► Apply ──► State ──► []Change     what happened, in order: grants, recalls, answers, events
 //	(Batch)                   │

@@ -27,7 +27,9 @@ func seedEntries() [][]byte {
 	}
 	batches := [][]*statepb.Command{
 		{of(0, 0, &statepb.OpenSession{Host: "a", Nonce: 1, Version: "v", BootId: "b"}), of(0, 0, &statepb.OpenSession{Host: "b", Nonce: 2}),
-			of(0, 0, &statepb.OpenSession{Host: "c", Nonce: 3})},
+			of(0, 0, &statepb.OpenSession{Host: "c", Nonce: 3, Ttl: 3e9}),
+			of(0, 0, &statepb.SetHost{Id: "1", Name: "a", Address: "10.0.0.1:7420", Gossip: "10.0.0.1:7421", Durable: true, Version: "v"}),
+			of(0, 0, &statepb.SetHost{Id: "2", Name: "b"}), of(0, 0, &statepb.SetHost{Id: "3", Name: "b"})},
 		{of(1, 1, &statepb.Make{Parent: 1, Name: []byte("d"), Dir: true, Perm: 0o755}),
 			of(1, 2, &statepb.Make{Parent: 2, Name: []byte("x"), Lock: true}),
 			of(1, 3, &statepb.SetXattr{Ino: 2, Name: []byte(XattrEphemeral), Value: []byte("1")}),
@@ -50,7 +52,8 @@ func seedEntries() [][]byte {
 			of(1, 16, &statepb.SetXattr{Ino: 5, Name: []byte(XattrLockDelay), Value: []byte("9")}),
 			of(1, 17, &statepb.Invalidate{Ino: 5})},
 		{of(0, 0, &statepb.Renew{Renewals: []*statepb.Renewal{{Session: 1, Stamp: 5}, {Session: 2, Stamp: 6}}}),
-			of(0, 0, &statepb.EndSession{Session: 1, RenewedIndex: 99})},
+			of(0, 0, &statepb.EndSession{Session: 1, RenewedIndex: 99}), of(0, 0, &statepb.RemoveHost{Id: "1"}),
+			of(0, 0, &statepb.SetHost{Id: "3", Name: "a"})},
 	}
 	var entries [][]byte
 	for _, b := range batches {
@@ -183,6 +186,9 @@ func TestUnknownEntries(t *testing.T) {
 		{entry(version(1), message(2, message(30, message(1, field(6))))), ErrUnknown, "field 6 of Step"},
 		{entry(version(1), message(2, message(13, message(1, field(3))))), ErrUnknown, "field 3 of Renewal"},
 		{entry(version(1), message(2, message(40, message(5, field(3))))), ErrUnknown, "field 3 of Write"},
+		{entry(version(1), message(2, message(11, field(8)))), ErrUnknown, "field 8 of OpenSession"},
+		{entry(version(1), message(2, message(60, field(7)))), ErrUnknown, "field 7 of SetHost"},
+		{entry(version(1), message(2, message(62, nil))), ErrUnknown, "field 62 of Command"},
 		{entry(version(1), message(2, message(12, protowire.AppendVarint(protowire.AppendTag(nil, 3, protowire.VarintType), 7)))), ErrUnknown, "reason 7"},
 	} {
 		s := New()

@@ -402,3 +402,48 @@ func TestRangeModel(t *testing.T) {
 		}
 	})
 }
+
+// TestHostModel compares the list of hosts with a map.
+func TestHostModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s, m := New(), map[string]Host{}
+		word := rapid.SampledFrom([]string{"", "a", "b", "c", "d", "e"})
+		for range 40 {
+			id := word.Draw(t, "id")
+			if rapid.IntRange(0, 3).Draw(t, "op") == 0 {
+				changes := applyTo(t, s, 0, &statepb.RemoveHost{Id: id})
+				if _, there := m[id]; there != (len(changes) == 1 && changes[0].Kind == HostRemoved && changes[0].Name == m[id].Name) {
+					t.Fatalf("remove %q of %v: %v", id, m, changes)
+				}
+				delete(m, id)
+				continue
+			}
+			h := Host{ID: id, Name: word.Draw(t, "name"), Address: word.Draw(t, "address"), Durable: rapid.Bool().Draw(t, "durable")}
+			want := OK
+			for _, x := range m {
+				if x.Name == h.Name && x.ID != id {
+					want = Exists
+				}
+			}
+			if id == "" || h.Name == "" {
+				want = Invalid
+			}
+			if want == OK {
+				m[id] = h
+			}
+			changes := applyTo(t, s, 0, h.saved())
+			if len(changes) != 1 || changes[0] != (Change{Kind: HostSet, Index: s.cur.index, Host: id, Name: h.Name, Code: want}) {
+				t.Fatalf("set %+v: %v, want %v", h, changes, want)
+			}
+		}
+		list := slices.Collect(s.View().Hosts())
+		if len(list) != len(m) {
+			t.Fatalf("%v, want %v", list, m)
+		}
+		for _, h := range list {
+			if m[h.ID] != h {
+				t.Fatalf("%+v, want %+v", h, m[h.ID])
+			}
+		}
+	})
+}

@@ -59,6 +59,10 @@ func operationOf(op any) *statepb.Command {
 		c.Op = &statepb.Command_RangeUnlock{RangeUnlock: op}
 	case *statepb.RangeCancel:
 		c.Op = &statepb.Command_RangeCancel{RangeCancel: op}
+	case *statepb.SetHost:
+		c.Op = &statepb.Command_SetHost{SetHost: op}
+	case *statepb.RemoveHost:
+		c.Op = &statepb.Command_RemoveHost{RemoveHost: op}
 	default:
 		panic("no such operation")
 	}
@@ -122,7 +126,8 @@ func (h *history) command() *statepb.Command {
 	h.time += int64(h.n("time", 2)) * 1e9
 	c.TimeUnixNs = h.time
 	switch c.Op.(type) {
-	case *statepb.Command_OpenSession, *statepb.Command_EndSession, *statepb.Command_Renew:
+	case *statepb.Command_OpenSession, *statepb.Command_EndSession, *statepb.Command_Renew, *statepb.Command_SetHost,
+		*statepb.Command_RemoveHost:
 		return c
 	}
 	c.Session = h.of
@@ -149,7 +154,7 @@ func (h *history) operation() any {
 	parent, name := h.entry()
 	switch h.n("op", 60) {
 	case 0:
-		return &statepb.OpenSession{Host: string(h.name()), Nonce: h.n("nonce", 3)}
+		return &statepb.OpenSession{Host: string(h.name()), Nonce: h.n("nonce", 3), Ttl: int64(h.n("ttl", 3)) * 1e9}
 	case 1:
 		if !h.yes("really") {
 			return &statepb.Barrier{}
@@ -209,6 +214,10 @@ func (h *history) operation() any {
 		return &statepb.RangeCancel{Id: h.n("id", 5)}
 	case 37:
 		return &statepb.SetLimits{Nodes: 5 + h.n("nodes", 10), Depth: 2 + h.n("depth", 4), Bytes: 10 + h.n("bytes", 20), HostLocks: 3 + h.n("locks", 20), Ranges: 4 + h.n("ranges", 9)}
+	case 38:
+		return &statepb.SetHost{Id: string(h.name()), Name: string(h.name()), Address: string(h.name()), Durable: h.yes("durable")}
+	case 39:
+		return &statepb.RemoveHost{Id: string(h.name())}
 	}
 	op := new(statepb.Acquire)
 	for range 1 + h.n("steps", 2) {
@@ -290,6 +299,9 @@ func TestRandomHistories(t *testing.T) {
 		}
 		for range s.View().AllHostLocks() {
 			t.Fatal("a lock is left")
+		}
+		for range s.View().Hosts() {
+			t.Fatal("a host is left")
 		}
 	})
 }

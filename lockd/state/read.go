@@ -29,7 +29,8 @@ func Read(r io.Reader) (*State, error) {
 
 // Rebase makes the state that of an operator's restored snapshot: all sessions, locks and waits end, and 2^36 is
 // added to the token base, so that no token of the time since the snapshot was taken comes again (DESIGN 3.5). What a
-// session held in PW or EX becomes invalid; nothing is withheld for a lockdelay.
+// session held in PW or EX becomes invalid; nothing is withheld for a lockdelay. The list of hosts is empty: they were
+// another cluster's.
 func (s *State) Rebase() {
 	s.index, s.now = s.cur.index, 0
 	for len(s.cur.sessions) > 0 {
@@ -42,6 +43,7 @@ func (s *State) Rebase() {
 	s.cur.delays = nil
 	s.unwithhold(over)
 	s.cur.tokenBase += 1 << 36
+	s.cur.hosts = nil
 	s.dirty |= partRest
 	s.changes = nil
 }
@@ -197,12 +199,17 @@ func (r *snapshotReader) load(rec *statepb.Record) error {
 			v.delays = append(v.delays, delay{ino: x.Delay.Ino, left: x.Delay.Left, until: x.Delay.Until})
 			return nil
 		})
+	case *statepb.Record_Host:
+		return r.in(7, uint64(len(v.hosts)), x.Host, func() error {
+			v.hosts = append(v.hosts, loadedHost(x.Host))
+			return nil
+		})
 	}
 	return fmt.Errorf("%w: empty", ErrCorrupt)
 }
 
 // in checks the place of a record before it is loaded: kinds follow each other and numbers grow, but that a file's
-// ranges may be spread over several records.
+// ranges may be spread over several records. (The order of hosts is for Check: their ids are no numbers.)
 func (r *snapshotReader) in(stage int, number uint64, m proto.Message, load func() error) error {
 	if err := fields(m); err != nil {
 		return err
@@ -240,7 +247,7 @@ func (v *View) loadSession(x *statepb.SavedSession) error {
 	}
 	v.sessions = append(v.sessions, &session{Session: Session{
 		ID: x.Id, Host: x.Host, Nonce: x.Nonce, Version: x.Version, BootID: x.BootId, Seq: x.Seq, Renewed: x.Renewed,
-		Stamp: x.Stamp,
+		Stamp: x.Stamp, TTL: ttl(x.Ttl),
 	}})
 	return nil
 }

@@ -18,7 +18,7 @@ import (
 //
 //	apply [t=SECONDS]       each line is an entry of its own
 //	batch [t=SECONDS]       all lines are one entry
-//	HOST open|leave|expire|restart|renew
+//	HOST open [ttl=MS]      HOST leave|expire|restart|renew
 //	HOST mkdir|make PATH [perm=] [uid=] [lock]
 //	HOST rm|rmdir PATH [posix] [drop] [ino=]       HOST mv PATH PATH [noreplace] [posix] [drop]
 //	HOST attr PATH [perm= uid= gid= mtime=]        HOST xattr PATH NAME VALUE [create|replace]   HOST rmxattr PATH NAME
@@ -28,8 +28,9 @@ import (
 //	HOST invalidate PATH
 //	HOST lock PATH OWNER r|w START-END [wait=ID] [ofd]   HOST unlock PATH OWNER START-END|all   HOST rcancel ID
 //	- limits NAME=N...   - format uid gid    - barrier
+//	- host ID NAME [ADDRESS] [durable]    - unhost ID
 //
-// `seq=N` replaces the sequence number. PATH may be #INO. `tree`, `locks`, `ranges` and `sessions` show the state. After every
+// `seq=N` replaces the sequence number. PATH may be #INO. `tree`, `locks`, `ranges`, `sessions` and `hosts` show the state. After every
 // step the invariants are checked, a replica read from the snapshot of the step before must have come to the same
 // changes and digest, and older views must be as they were.
 func TestScripts(t *testing.T) {
@@ -109,7 +110,16 @@ func (r *script) run(t *testing.T, d *datadriven.TestData) string {
 		return fmt.Sprintf("%d/%d %s pid=%d\n", x.Session, x.Owner, span(x), x.PID)
 	case "sessions":
 		for x := range r.s.View().Sessions() {
-			fmt.Fprintf(&out, "%d host=%s seq=%d locks=%d ranges=%d renewed=%d stamp=%d\n", x.ID, x.Host, x.Seq, x.Locks, x.Ranges, x.Renewed, x.Stamp)
+			fmt.Fprintf(&out, "%d host=%s seq=%d locks=%d ranges=%d renewed=%d stamp=%d ttl=%v\n", x.ID, x.Host, x.Seq, x.Locks, x.Ranges, x.Renewed, x.Stamp, x.TTL)
+		}
+	case "hosts":
+		v := r.s.View()
+		for h := range v.Hosts() {
+			byID, _ := v.Host(h.ID)
+			if named, _ := v.HostNamed(h.Name); h != named || h != byID {
+				t.Fatalf("%+v, by id %+v, by name %+v", h, byID, named)
+			}
+			fmt.Fprintf(&out, "%s name=%s address=%s durable=%v\n", h.ID, h.Name, h.Address, h.Durable)
 		}
 	case "counts":
 		nodes, bytes := r.s.View().Counts()
@@ -355,7 +365,7 @@ func (r *script) command(line string) *statepb.Command {
 	c := &statepb.Command{TimeUnixNs: r.time * 1e9}
 	switch verb {
 	case "open":
-		c.Op = &statepb.Command_OpenSession{OpenSession: &statepb.OpenSession{Host: host, Nonce: max(1, num("nonce")), Uid: uint32(num("uid")), Gid: uint32(num("gid"))}}
+		c.Op = &statepb.Command_OpenSession{OpenSession: &statepb.OpenSession{Host: host, Nonce: max(1, num("nonce")), Uid: uint32(num("uid")), Gid: uint32(num("gid")), Ttl: int64(num("ttl")) * 1e6}}
 		return c
 	case "leave", "expire", "restart":
 		reason := map[string]statepb.EndReason{"leave": statepb.EndReason_LEAVE, "expire": statepb.EndReason_EXPIRED, "restart": statepb.EndReason_RESTART}[verb]
@@ -377,6 +387,16 @@ func (r *script) command(line string) *statepb.Command {
 		return c
 	case "format":
 		c.Op = &statepb.Command_Format{Format: &statepb.Format{Uid: uint32(num("uid")), Gid: uint32(num("gid"))}}
+		return c
+	case "host":
+		op := &statepb.SetHost{Id: string(bytesAt(0)), Name: string(bytesAt(1)), Durable: is("durable")}
+		if len(args) > 2 {
+			op.Address = string(bytesAt(2))
+		}
+		c.Op = &statepb.Command_SetHost{SetHost: op}
+		return c
+	case "unhost":
+		c.Op = &statepb.Command_RemoveHost{RemoveHost: &statepb.RemoveHost{Id: arg(0)}}
 		return c
 	case "limits":
 		c.Op = &statepb.Command_SetLimits{SetLimits: &statepb.SetLimits{
@@ -501,4 +521,4 @@ func (r *script) command(line string) *statepb.Command {
 }
 
 // words are the options without a value.
-var words = []string{"lock", "posix", "drop", "noreplace", "create", "replace", "noqueue", "try", "headque", "quecvt", "altpr", "altcw", "convert", "ofd"}
+var words = []string{"lock", "posix", "drop", "noreplace", "create", "replace", "noqueue", "try", "headque", "quecvt", "altpr", "altcw", "convert", "ofd", "durable"}

@@ -2,6 +2,7 @@ package state
 
 import (
 	"slices"
+	"time"
 
 	"github.com/lockfs/lockfs/lockd/state/statepb"
 )
@@ -19,12 +20,27 @@ func (s *State) format(uid, gid uint32) {
 	s.emit(Change{Kind: Attr, Ino: Root})
 }
 
+// How long a session lasts without renewal, where the host asks for nothing and at least and at most.
+const (
+	DefaultTTL = 10 * time.Second
+	MinTTL     = 500 * time.Millisecond
+	MaxTTL     = time.Hour
+)
+
+// ttl returns what a session gets that asks for so many ns.
+func ttl(ns int64) time.Duration {
+	if ns == 0 {
+		return DefaultTTL
+	}
+	return min(max(time.Duration(ns), MinTTL), MaxTTL)
+}
+
 // openSession opens a session. Its id is the index of the entry, or the next number that no session had. Host, version
 // and boot id may have 255 bytes.
 func (s *State) openSession(op *statepb.OpenSession) Code {
 	for _, x := range s.cur.sessions {
 		if x.Host == op.Host && x.Nonce == op.Nonce {
-			s.emit(Change{Kind: SessionOpened, Session: x.ID, Host: x.Host, Nonce: x.Nonce})
+			s.emit(Change{Kind: SessionOpened, Session: x.ID, Host: x.Host, Nonce: x.Nonce, TTL: x.TTL})
 			return OK
 		}
 	}
@@ -45,8 +61,9 @@ func (s *State) openSession(op *statepb.OpenSession) Code {
 	s.ownSessions()
 	s.cur.sessions = append(s.cur.sessions, &session{epoch: s.epoch, Session: Session{
 		ID: id, Host: op.Host, Nonce: op.Nonce, Version: op.Version, BootID: op.BootId, Renewed: s.index,
+		TTL: ttl(op.Ttl),
 	}})
-	s.emit(Change{Kind: SessionOpened, Session: id, Host: op.Host, Nonce: op.Nonce})
+	s.emit(Change{Kind: SessionOpened, Session: id, Host: op.Host, Nonce: op.Nonce, TTL: ttl(op.Ttl)})
 	return OK
 }
 

@@ -23,7 +23,7 @@ import (
 //	trailer     0xffffffff u32, number of records u64, CRC-32C of all before it u32
 //
 // with all numbers little-endian. The records are one header, then sessions, nodes, locks, ranges and delays, each by
-// their number. The same state gives the same bytes.
+// their number, and hosts by id. The same state gives the same bytes.
 const (
 	snapshotMagic   = "lockfsSS"
 	snapshotVersion = 1
@@ -146,6 +146,9 @@ func (v *View) records(yield func(*statepb.Record) bool) {
 			Delay: &statepb.SavedDelay{Ino: d.ino, Left: d.left, Until: d.until},
 		}})
 	}
+	for i := range v.hosts {
+		rest = rest && yield(&statepb.Record{Record: &statepb.Record_Host{Host: v.hosts[i].saved()}})
+	}
 }
 
 func (v *View) header() *statepb.Record {
@@ -158,7 +161,7 @@ func (v *View) header() *statepb.Record {
 func savedSession(x *Session) *statepb.Record {
 	return &statepb.Record{Record: &statepb.Record_Session{Session: &statepb.SavedSession{
 		Id: x.ID, Host: x.Host, Nonce: x.Nonce, Version: x.Version, BootId: x.BootID, Seq: x.Seq, Renewed: x.Renewed,
-		Stamp: x.Stamp,
+		Stamp: x.Stamp, Ttl: int64(x.TTL),
 	}}}
 }
 

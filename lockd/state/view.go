@@ -5,6 +5,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tidwall/btree"
 )
@@ -28,6 +29,7 @@ type View struct {
 	orphans  *btree.Map[uint64, uint64] // ino to session
 	sessions []*session                 // by id
 	delays   []delay                    // by ino
+	hosts    []Host                     // by id
 }
 
 // dirent is an entry of a directory.
@@ -46,13 +48,14 @@ type Session struct {
 	ID      uint64
 	Host    string
 	Nonce   uint64
-	Version string // of the program
-	BootID  string // of the machine
-	Seq     uint64 // the last command applied
-	Renewed uint64 // index of the last renewal, at first that of the opening
-	Stamp   int64  // what the host sent with it, 0 at first
-	Locks   uint64 // host locks, held or awaited
-	Ranges  uint64 // byte-range locks and waits
+	Version string        // of the program
+	BootID  string        // of the machine
+	Seq     uint64        // the last command applied
+	Renewed uint64        // index of the last renewal, at first that of the opening
+	Stamp   int64         // what the host sent with it, 0 at first
+	TTL     time.Duration // it ends when not renewed for so long, by the leader's clock
+	Locks   uint64        // host locks, held or awaited
+	Ranges  uint64        // byte-range locks and waits
 }
 
 // session is a Session that may be written to in the epoch that it was made in.

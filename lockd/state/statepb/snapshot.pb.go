@@ -34,6 +34,7 @@ type Record struct {
 	//	*Record_Lock
 	//	*Record_Ranges
 	//	*Record_Delay
+	//	*Record_Host
 	Record        isRecord_Record `protobuf_oneof:"record"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -130,6 +131,15 @@ func (x *Record) GetDelay() *SavedDelay {
 	return nil
 }
 
+func (x *Record) GetHost() *SetHost {
+	if x != nil {
+		if x, ok := x.Record.(*Record_Host); ok {
+			return x.Host
+		}
+	}
+	return nil
+}
+
 type isRecord_Record interface {
 	isRecord_Record()
 }
@@ -158,6 +168,10 @@ type Record_Delay struct {
 	Delay *SavedDelay `protobuf:"bytes,6,opt,name=delay,proto3,oneof"` // by ino
 }
 
+type Record_Host struct {
+	Host *SetHost `protobuf:"bytes,7,opt,name=host,proto3,oneof"` // by id
+}
+
 func (*Record_Header) isRecord_Record() {}
 
 func (*Record_Session) isRecord_Record() {}
@@ -169,6 +183,8 @@ func (*Record_Lock) isRecord_Record() {}
 func (*Record_Ranges) isRecord_Record() {}
 
 func (*Record_Delay) isRecord_Record() {}
+
+func (*Record_Host) isRecord_Record() {}
 
 type Header struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -280,6 +296,7 @@ type SavedSession struct {
 	Seq           uint64                 `protobuf:"varint,6,opt,name=seq,proto3" json:"seq,omitempty"`
 	Renewed       uint64                 `protobuf:"varint,7,opt,name=renewed,proto3" json:"renewed,omitempty"`
 	Stamp         int64                  `protobuf:"varint,8,opt,name=stamp,proto3" json:"stamp,omitempty"`
+	Ttl           int64                  `protobuf:"varint,9,opt,name=ttl,proto3" json:"ttl,omitempty"` // ns
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -366,6 +383,13 @@ func (x *SavedSession) GetRenewed() uint64 {
 func (x *SavedSession) GetStamp() int64 {
 	if x != nil {
 		return x.Stamp
+	}
+	return 0
+}
+
+func (x *SavedSession) GetTtl() int64 {
+	if x != nil {
+		return x.Ttl
 	}
 	return 0
 }
@@ -1022,14 +1046,15 @@ var File_snapshot_proto protoreflect.FileDescriptor
 
 const file_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"\x0esnapshot.proto\x12\x0flockfs.state.v1\x1a\vstate.proto\"\xd1\x02\n" +
+	"\x0esnapshot.proto\x12\x0flockfs.state.v1\x1a\vstate.proto\"\x81\x03\n" +
 	"\x06Record\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x17.lockfs.state.v1.HeaderH\x00R\x06header\x129\n" +
 	"\asession\x18\x02 \x01(\v2\x1d.lockfs.state.v1.SavedSessionH\x00R\asession\x120\n" +
 	"\x04node\x18\x03 \x01(\v2\x1a.lockfs.state.v1.SavedNodeH\x00R\x04node\x120\n" +
 	"\x04lock\x18\x04 \x01(\v2\x1a.lockfs.state.v1.SavedLockH\x00R\x04lock\x126\n" +
 	"\x06ranges\x18\x05 \x01(\v2\x1c.lockfs.state.v1.SavedRangesH\x00R\x06ranges\x123\n" +
-	"\x05delay\x18\x06 \x01(\v2\x1b.lockfs.state.v1.SavedDelayH\x00R\x05delayB\b\n" +
+	"\x05delay\x18\x06 \x01(\v2\x1b.lockfs.state.v1.SavedDelayH\x00R\x05delay\x12.\n" +
+	"\x04host\x18\a \x01(\v2\x18.lockfs.state.v1.SetHostH\x00R\x04hostB\b\n" +
 	"\x06record\"\xfb\x01\n" +
 	"\x06Header\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x1c\n" +
@@ -1040,7 +1065,7 @@ const file_snapshot_proto_rawDesc = "" +
 	"\n" +
 	"token_base\x18\x06 \x01(\x04R\ttokenBase\x12\x14\n" +
 	"\x05clock\x18\a \x01(\x03R\x05clock\x122\n" +
-	"\x06limits\x18\b \x01(\v2\x1a.lockfs.state.v1.SetLimitsR\x06limits\"\xbd\x01\n" +
+	"\x06limits\x18\b \x01(\v2\x1a.lockfs.state.v1.SetLimitsR\x06limits\"\xcf\x01\n" +
 	"\fSavedSession\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x14\n" +
@@ -1049,7 +1074,8 @@ const file_snapshot_proto_rawDesc = "" +
 	"\aboot_id\x18\x05 \x01(\tR\x06bootId\x12\x10\n" +
 	"\x03seq\x18\x06 \x01(\x04R\x03seq\x12\x18\n" +
 	"\arenewed\x18\a \x01(\x04R\arenewed\x12\x14\n" +
-	"\x05stamp\x18\b \x01(\x03R\x05stamp\"\xf2\x02\n" +
+	"\x05stamp\x18\b \x01(\x03R\x05stamp\x12\x10\n" +
+	"\x03ttl\x18\t \x01(\x03R\x03ttl\"\xf2\x02\n" +
 	"\tSavedNode\x12\x10\n" +
 	"\x03ino\x18\x01 \x01(\x04R\x03ino\x12\x16\n" +
 	"\x06parent\x18\x02 \x01(\x04R\x06parent\x12\x12\n" +
@@ -1135,7 +1161,8 @@ var file_snapshot_proto_goTypes = []any{
 	(*SavedRanges)(nil),  // 8: lockfs.state.v1.SavedRanges
 	(*SavedRange)(nil),   // 9: lockfs.state.v1.SavedRange
 	(*SavedDelay)(nil),   // 10: lockfs.state.v1.SavedDelay
-	(*SetLimits)(nil),    // 11: lockfs.state.v1.SetLimits
+	(*SetHost)(nil),      // 11: lockfs.state.v1.SetHost
+	(*SetLimits)(nil),    // 12: lockfs.state.v1.SetLimits
 }
 var file_snapshot_proto_depIdxs = []int32{
 	1,  // 0: lockfs.state.v1.Record.header:type_name -> lockfs.state.v1.Header
@@ -1144,17 +1171,18 @@ var file_snapshot_proto_depIdxs = []int32{
 	5,  // 3: lockfs.state.v1.Record.lock:type_name -> lockfs.state.v1.SavedLock
 	8,  // 4: lockfs.state.v1.Record.ranges:type_name -> lockfs.state.v1.SavedRanges
 	10, // 5: lockfs.state.v1.Record.delay:type_name -> lockfs.state.v1.SavedDelay
-	11, // 6: lockfs.state.v1.Header.limits:type_name -> lockfs.state.v1.SetLimits
-	4,  // 7: lockfs.state.v1.SavedNode.xattrs:type_name -> lockfs.state.v1.SavedXattr
-	6,  // 8: lockfs.state.v1.SavedLock.holds:type_name -> lockfs.state.v1.SavedHold
-	7,  // 9: lockfs.state.v1.SavedLock.waits:type_name -> lockfs.state.v1.SavedWait
-	9,  // 10: lockfs.state.v1.SavedRanges.held:type_name -> lockfs.state.v1.SavedRange
-	9,  // 11: lockfs.state.v1.SavedRanges.waits:type_name -> lockfs.state.v1.SavedRange
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	11, // 6: lockfs.state.v1.Record.host:type_name -> lockfs.state.v1.SetHost
+	12, // 7: lockfs.state.v1.Header.limits:type_name -> lockfs.state.v1.SetLimits
+	4,  // 8: lockfs.state.v1.SavedNode.xattrs:type_name -> lockfs.state.v1.SavedXattr
+	6,  // 9: lockfs.state.v1.SavedLock.holds:type_name -> lockfs.state.v1.SavedHold
+	7,  // 10: lockfs.state.v1.SavedLock.waits:type_name -> lockfs.state.v1.SavedWait
+	9,  // 11: lockfs.state.v1.SavedRanges.held:type_name -> lockfs.state.v1.SavedRange
+	9,  // 12: lockfs.state.v1.SavedRanges.waits:type_name -> lockfs.state.v1.SavedRange
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_snapshot_proto_init() }
@@ -1170,6 +1198,7 @@ func file_snapshot_proto_init() {
 		(*Record_Lock)(nil),
 		(*Record_Ranges)(nil),
 		(*Record_Delay)(nil),
+		(*Record_Host)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -163,6 +163,8 @@ type Command struct {
 	//	*Command_RangeLock
 	//	*Command_RangeUnlock
 	//	*Command_RangeCancel
+	//	*Command_SetHost
+	//	*Command_RemoveHost
 	Op            isCommand_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -424,6 +426,24 @@ func (x *Command) GetRangeCancel() *RangeCancel {
 	return nil
 }
 
+func (x *Command) GetSetHost() *SetHost {
+	if x != nil {
+		if x, ok := x.Op.(*Command_SetHost); ok {
+			return x.SetHost
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRemoveHost() *RemoveHost {
+	if x != nil {
+		if x, ok := x.Op.(*Command_RemoveHost); ok {
+			return x.RemoveHost
+		}
+	}
+	return nil
+}
+
 type isCommand_Op interface {
 	isCommand_Op()
 }
@@ -516,6 +536,14 @@ type Command_RangeCancel struct {
 	RangeCancel *RangeCancel `protobuf:"bytes,52,opt,name=range_cancel,json=rangeCancel,proto3,oneof"`
 }
 
+type Command_SetHost struct {
+	SetHost *SetHost `protobuf:"bytes,60,opt,name=set_host,json=setHost,proto3,oneof"`
+}
+
+type Command_RemoveHost struct {
+	RemoveHost *RemoveHost `protobuf:"bytes,61,opt,name=remove_host,json=removeHost,proto3,oneof"`
+}
+
 func (*Command_Format) isCommand_Op() {}
 
 func (*Command_OpenSession) isCommand_Op() {}
@@ -559,6 +587,10 @@ func (*Command_RangeLock) isCommand_Op() {}
 func (*Command_RangeUnlock) isCommand_Op() {}
 
 func (*Command_RangeCancel) isCommand_Op() {}
+
+func (*Command_SetHost) isCommand_Op() {}
+
+func (*Command_RemoveHost) isCommand_Op() {}
 
 // Format gives the root its owner. Only the first one, or the first OpenSession, does anything.
 type Format struct {
@@ -623,6 +655,7 @@ type OpenSession struct {
 	Gid           uint32                 `protobuf:"varint,4,opt,name=gid,proto3" json:"gid,omitempty"`
 	Version       string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`             // of the program
 	BootId        string                 `protobuf:"bytes,6,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"` // of the machine
+	Ttl           int64                  `protobuf:"varint,7,opt,name=ttl,proto3" json:"ttl,omitempty"`                    // ns that the session lasts without renewal; 0: 10 s. From 500 ms to 1 h, others become the nearer
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -697,6 +730,13 @@ func (x *OpenSession) GetBootId() string {
 		return x.BootId
 	}
 	return ""
+}
+
+func (x *OpenSession) GetTtl() int64 {
+	if x != nil {
+		return x.Ttl
+	}
+	return 0
 }
 
 // EndSession ends a session. With EXPIRED it does nothing if a renewal later than renewed_index was applied.
@@ -2303,6 +2343,137 @@ func (x *RangeCancel) GetIno() uint64 {
 	return 0
 }
 
+// SetHost is the leader's: it puts a host on the list of the cluster's hosts or changes what the list says of it. Refused,
+// and nothing changes, if another host has the name. It may be applied any number of times.
+type SetHost struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`            // as raft knows it; never used again for another host
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`        // unique in the cluster
+	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`  // TCP, host:port
+	Gossip        string                 `protobuf:"bytes,4,opt,name=gossip,proto3" json:"gossip,omitempty"`    // serf, host:port; empty: none
+	Durable       bool                   `protobuf:"varint,5,opt,name=durable,proto3" json:"durable,omitempty"` // its log is on disk: it may be a voter
+	Version       string                 `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`  // of the program
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetHost) Reset() {
+	*x = SetHost{}
+	mi := &file_state_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetHost) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetHost) ProtoMessage() {}
+
+func (x *SetHost) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetHost.ProtoReflect.Descriptor instead.
+func (*SetHost) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *SetHost) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *SetHost) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SetHost) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *SetHost) GetGossip() string {
+	if x != nil {
+		return x.Gossip
+	}
+	return ""
+}
+
+func (x *SetHost) GetDurable() bool {
+	if x != nil {
+		return x.Durable
+	}
+	return false
+}
+
+func (x *SetHost) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+// RemoveHost is the leader's: it takes a host off the list. Its session, if any, is not touched.
+type RemoveHost struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveHost) Reset() {
+	*x = RemoveHost{}
+	mi := &file_state_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveHost) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveHost) ProtoMessage() {}
+
+func (x *RemoveHost) ProtoReflect() protoreflect.Message {
+	mi := &file_state_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveHost.ProtoReflect.Descriptor instead.
+func (*RemoveHost) Descriptor() ([]byte, []int) {
+	return file_state_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *RemoveHost) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
 var File_state_proto protoreflect.FileDescriptor
 
 const file_state_proto_rawDesc = "" +
@@ -2310,8 +2481,7 @@ const file_state_proto_rawDesc = "" +
 	"\vstate.proto\x12\x0flockfs.state.v1\"W\n" +
 	"\x05Batch\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x124\n" +
-	"\bcommands\x18\x02 \x03(\v2\x18.lockfs.state.v1.CommandR\bcommands\"\xb5\n" +
-	"\n" +
+	"\bcommands\x18\x02 \x03(\v2\x18.lockfs.state.v1.CommandR\bcommands\"\xac\v\n" +
 	"\aCommand\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12 \n" +
@@ -2344,18 +2514,22 @@ const file_state_proto_rawDesc = "" +
 	"\n" +
 	"range_lock\x182 \x01(\v2\x1a.lockfs.state.v1.RangeLockH\x00R\trangeLock\x12A\n" +
 	"\frange_unlock\x183 \x01(\v2\x1c.lockfs.state.v1.RangeUnlockH\x00R\vrangeUnlock\x12A\n" +
-	"\frange_cancel\x184 \x01(\v2\x1c.lockfs.state.v1.RangeCancelH\x00R\vrangeCancelB\x04\n" +
+	"\frange_cancel\x184 \x01(\v2\x1c.lockfs.state.v1.RangeCancelH\x00R\vrangeCancel\x125\n" +
+	"\bset_host\x18< \x01(\v2\x18.lockfs.state.v1.SetHostH\x00R\asetHost\x12>\n" +
+	"\vremove_host\x18= \x01(\v2\x1b.lockfs.state.v1.RemoveHostH\x00R\n" +
+	"removeHostB\x04\n" +
 	"\x02op\",\n" +
 	"\x06Format\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\rR\x03uid\x12\x10\n" +
-	"\x03gid\x18\x02 \x01(\rR\x03gid\"\x8e\x01\n" +
+	"\x03gid\x18\x02 \x01(\rR\x03gid\"\xa0\x01\n" +
 	"\vOpenSession\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
 	"\x05nonce\x18\x02 \x01(\x04R\x05nonce\x12\x10\n" +
 	"\x03uid\x18\x03 \x01(\rR\x03uid\x12\x10\n" +
 	"\x03gid\x18\x04 \x01(\rR\x03gid\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\tR\aversion\x12\x17\n" +
-	"\aboot_id\x18\x06 \x01(\tR\x06bootId\"\x7f\n" +
+	"\aboot_id\x18\x06 \x01(\tR\x06bootId\x12\x10\n" +
+	"\x03ttl\x18\a \x01(\x03R\x03ttl\"\x7f\n" +
 	"\n" +
 	"EndSession\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12#\n" +
@@ -2478,7 +2652,17 @@ const file_state_proto_rawDesc = "" +
 	"\x03all\x18\x05 \x01(\bR\x03all\"/\n" +
 	"\vRangeCancel\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x10\n" +
-	"\x03ino\x18\x02 \x01(\x04R\x03ino*0\n" +
+	"\x03ino\x18\x02 \x01(\x04R\x03ino\"\x93\x01\n" +
+	"\aSetHost\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x16\n" +
+	"\x06gossip\x18\x04 \x01(\tR\x06gossip\x12\x18\n" +
+	"\adurable\x18\x05 \x01(\bR\adurable\x12\x18\n" +
+	"\aversion\x18\x06 \x01(\tR\aversion\"\x1c\n" +
+	"\n" +
+	"RemoveHost\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id*0\n" +
 	"\tEndReason\x12\v\n" +
 	"\aEXPIRED\x10\x00\x12\t\n" +
 	"\x05LEAVE\x10\x01\x12\v\n" +
@@ -2497,7 +2681,7 @@ func file_state_proto_rawDescGZIP() []byte {
 }
 
 var file_state_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_state_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_state_proto_goTypes = []any{
 	(EndReason)(0),      // 0: lockfs.state.v1.EndReason
 	(*Batch)(nil),       // 1: lockfs.state.v1.Batch
@@ -2527,6 +2711,8 @@ var file_state_proto_goTypes = []any{
 	(*RangeLock)(nil),   // 25: lockfs.state.v1.RangeLock
 	(*RangeUnlock)(nil), // 26: lockfs.state.v1.RangeUnlock
 	(*RangeCancel)(nil), // 27: lockfs.state.v1.RangeCancel
+	(*SetHost)(nil),     // 28: lockfs.state.v1.SetHost
+	(*RemoveHost)(nil),  // 29: lockfs.state.v1.RemoveHost
 }
 var file_state_proto_depIdxs = []int32{
 	2,  // 0: lockfs.state.v1.Batch.commands:type_name -> lockfs.state.v1.Command
@@ -2552,15 +2738,17 @@ var file_state_proto_depIdxs = []int32{
 	25, // 20: lockfs.state.v1.Command.range_lock:type_name -> lockfs.state.v1.RangeLock
 	26, // 21: lockfs.state.v1.Command.range_unlock:type_name -> lockfs.state.v1.RangeUnlock
 	27, // 22: lockfs.state.v1.Command.range_cancel:type_name -> lockfs.state.v1.RangeCancel
-	0,  // 23: lockfs.state.v1.EndSession.reason:type_name -> lockfs.state.v1.EndReason
-	7,  // 24: lockfs.state.v1.Renew.renewals:type_name -> lockfs.state.v1.Renewal
-	18, // 25: lockfs.state.v1.Acquire.steps:type_name -> lockfs.state.v1.Step
-	23, // 26: lockfs.state.v1.Commit.write:type_name -> lockfs.state.v1.Write
-	27, // [27:27] is the sub-list for method output_type
-	27, // [27:27] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	28, // 23: lockfs.state.v1.Command.set_host:type_name -> lockfs.state.v1.SetHost
+	29, // 24: lockfs.state.v1.Command.remove_host:type_name -> lockfs.state.v1.RemoveHost
+	0,  // 25: lockfs.state.v1.EndSession.reason:type_name -> lockfs.state.v1.EndReason
+	7,  // 26: lockfs.state.v1.Renew.renewals:type_name -> lockfs.state.v1.Renewal
+	18, // 27: lockfs.state.v1.Acquire.steps:type_name -> lockfs.state.v1.Step
+	23, // 28: lockfs.state.v1.Commit.write:type_name -> lockfs.state.v1.Write
+	29, // [29:29] is the sub-list for method output_type
+	29, // [29:29] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_state_proto_init() }
@@ -2591,6 +2779,8 @@ func file_state_proto_init() {
 		(*Command_RangeLock)(nil),
 		(*Command_RangeUnlock)(nil),
 		(*Command_RangeCancel)(nil),
+		(*Command_SetHost)(nil),
+		(*Command_RemoveHost)(nil),
 	}
 	file_state_proto_msgTypes[12].OneofWrappers = []any{}
 	file_state_proto_msgTypes[21].OneofWrappers = []any{
@@ -2605,7 +2795,7 @@ func file_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_state_proto_rawDesc), len(file_state_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   27,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
