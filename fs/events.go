@@ -34,22 +34,8 @@ func (f *FS) openEvents(c *lockd.Call, filter lockd.Filter, flags uint32) *event
 
 // read returns whole lines as long as they fit; it waits for the first one.
 func (e *eventsFile) read(c *lockd.Call, _ uint64, buf []byte) (int, syscall.Errno) {
-	for {
-		busy := e.turn.enter()
-		if busy == nil {
-			break
-		}
-		if !e.block {
-			return 0, syscall.EAGAIN
-		}
-		if c.Park != nil {
-			c.Park()
-		}
-		select {
-		case <-busy:
-		case <-c.Cancel:
-			return 0, syscall.EINTR
-		}
+	if errno := e.turn.take(c, !e.block); errno != 0 {
+		return 0, errno
 	}
 	defer e.turn.leave()
 	for {

@@ -1,8 +1,11 @@
 package fs
 
 import (
+	"context"
+	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -20,8 +23,20 @@ type Options struct {
 	Shared *Shared      // what the mounts of the host have in common; nil: there is one mount, made before the Host starts
 	Logger *slog.Logger // nil: slog.Default()
 
-	// Facts are more lines for .lockfs/status, of what fs knows nothing of: the cluster, the process. May be nil.
+	// What fs knows nothing of comes from these, any of which may be nil. Facts and Hosts are called under a directory's
+	// lock of the kernel and return at once.
+
+	// Facts are more lines for .lockfs/status: on the cluster, the process.
 	Facts func() []Fact
+	// Hosts are the hosts of the cluster, for .lockfs/hosts; nil: there is no such directory.
+	Hosts func() []HostFacts
+	// Snapshot writes a snapshot of the state as it is at the call, for .lockfs/snapshot; nil: there is no such file. It may
+	// be called several times at once, and ends early with the error of w.
+	Snapshot func(w io.Writer) error
+	// Control carries out a command, one line of text without its end, and returns what there is to say, for
+	// .lockfs/control; nil: there is no such file. It may be called several times at once. The context ends after a
+	// minute, and when the mount is closed: Control must then return soon.
+	Control func(ctx context.Context, line string) (answer string, err error)
 
 	// Groups looks up supplementary groups; nil: process.Groups.
 	Groups func(tid uint32) ([]uint32, error)
@@ -41,6 +56,14 @@ type FS struct {
 	log    *slog.Logger
 	groups func(tid uint32) ([]uint32, error)
 	facts  func() []Fact
+
+	hosts     func() []HostFacts
+	snapshot  func(w io.Writer) error
+	control   func(ctx context.Context, line string) (string, error)
+	snapshots atomic.Int32    // readers of .lockfs/snapshot
+	controls  atomic.Int32    // commands to .lockfs/control under way
+	serving   context.Context // ends with the mount
+	cease     func()          // ends it
 
 	loop  *conn.Loop     // nil without a kernel: in tests and benchmarks
 	notes *conn.Notifier // of loop
@@ -73,7 +96,11 @@ func New(o Options) *FS {
 		log:           o.Logger,
 		groups:        o.Groups,
 		facts:         o.Facts,
+		hosts:         o.Hosts,
+		snapshot:      o.Snapshot,
+		control:       o.Control,
 	}
+	f.serving, f.cease = context.WithCancel(context.Background())
 	if f.shared == nil {
 		f.shared = NewShared(o.Host)
 	}
@@ -98,6 +125,7 @@ func (f *FS) OnUnmount() {
 	for _, stop := range f.stop {
 		stop()
 	}
+	f.cease()
 	for _, file := range f.handles.all() {
 		f.closeFile(file)
 	}

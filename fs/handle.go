@@ -229,6 +229,27 @@ func (t *turnstile) enter() <-chan struct{} {
 	return t.freed
 }
 
+// take waits until the caller is in: EAGAIN for one who only tries, EINTR after an interrupt.
+func (t *turnstile) take(c *lockd.Call, try bool) syscall.Errno {
+	for {
+		busy := t.enter()
+		if busy == nil {
+			return 0
+		}
+		if try {
+			return syscall.EAGAIN
+		}
+		if c.Park != nil {
+			c.Park()
+		}
+		select {
+		case <-busy:
+		case <-c.Cancel:
+			return syscall.EINTR
+		}
+	}
+}
+
 func (t *turnstile) leave() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

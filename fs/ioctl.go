@@ -75,33 +75,12 @@ func iocFlags(from queue.Flags) (to ioc.Flags) {
 	return to
 }
 
-// takeTurn waits until the caller is the one that changes the lock.
-func (h *handle) takeTurn(c *lockd.Call, try bool) syscall.Errno {
-	for {
-		busy := h.turn.enter()
-		if busy == nil {
-			return 0
-		}
-		if try {
-			return syscall.EAGAIN
-		}
-		if c.Park != nil {
-			c.Park()
-		}
-		select {
-		case <-busy:
-		case <-c.Cancel:
-			return syscall.EINTR
-		}
-	}
-}
-
 func (h *handle) ioctlRequest(c *lockd.Call, payload, reply []byte) syscall.Errno {
 	r, err := ioc.DecodeRequest(payload)
 	if err != nil || r.Mode == 0 {
 		return syscall.EINVAL
 	}
-	if errno := h.takeTurn(c, r.Flags&ioc.NoQueue != 0); errno != 0 {
+	if errno := h.turn.take(c, r.Flags&ioc.NoQueue != 0); errno != 0 {
 		return errno
 	}
 	defer h.turn.leave()
@@ -118,7 +97,7 @@ func (h *handle) ioctlConvert(c *lockd.Call, payload, reply []byte) syscall.Errn
 	if err != nil || r.Mode == 0 || r.Flags&ioc.Async != 0 || r.TTL != 0 {
 		return syscall.EINVAL
 	}
-	if errno := h.takeTurn(c, r.Flags&ioc.NoQueue != 0); errno != 0 {
+	if errno := h.turn.take(c, r.Flags&ioc.NoQueue != 0); errno != 0 {
 		return errno
 	}
 	defer h.turn.leave()

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"encoding/hex"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,10 @@ type Shared struct {
 	mu      sync.Mutex
 	pending map[uint64]*ending
 	over    chan struct{} // closed when count is next 0; nil while it is
+
+	digestMu sync.Mutex // held while a digest is computed: several readers have it computed once
+	digestOf uint64     // the index that the last one is of
+	digested string
 }
 
 // ending counts what is under way on one inode.
@@ -53,6 +58,18 @@ func (s *Shared) watch(f *FS) (stop func()) {
 		list := slices.DeleteFunc(slices.Clone(*s.watching.Load()), func(g *FS) bool { return g == f })
 		s.watching.Store(&list)
 	}
+}
+
+// digest is the hash of a view, in hexadecimal digits. It takes as long as the state is large, but for the index of
+// the last time.
+func (s *Shared) digest(v *state.View) string {
+	s.digestMu.Lock()
+	defer s.digestMu.Unlock()
+	if s.digested == "" || s.digestOf != v.Index() {
+		sum := v.Digest()
+		s.digestOf, s.digested = v.Index(), hex.EncodeToString(sum[:])
+	}
+	return s.digested
 }
 
 // begin notes that something ends on an inode; done must be called when it has.

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -14,9 +15,12 @@ import (
 // The tree of .lockfs (DESIGN 1.6). Nothing of it is stored: a node id stands for a question, which is answered anew
 // by each LOOKUP, OPEN and READDIR, and nothing of it is cached by the kernel.
 //
-//	.lockfs/status            key=value lines
+//	.lockfs/control           commands to the daemon, for its own user and root
 //	.lockfs/events            the notices of the whole tree
 //	.lockfs/held/PATH…/       one entry for each lock; the directories are the tree's, with its permissions
+//	.lockfs/hosts/NAME        key=value lines of each host of the cluster
+//	.lockfs/snapshot          the whole state, for the daemon's own user and root
+//	.lockfs/status            key=value lines
 //	.lockfs/waiting/PATH…/    one entry for each request, in the order of the queue
 
 // specialFile is an open file of .lockfs, or of the aliases name@events, name@token and name@sequencer.
@@ -24,6 +28,12 @@ type specialFile interface {
 	read(c *lockd.Call, off uint64, buf []byte) (int, syscall.Errno)
 	poll(kh uint64, flags uint32) uint32
 	release()
+}
+
+// specialWriter is one that can be written to. A write does not wait, and its offset does not matter.
+type specialWriter interface {
+	specialFile
+	write(data []byte) (int, syscall.Errno)
 }
 
 // specialDir is an open directory of .lockfs.
@@ -35,12 +45,18 @@ type specialDir interface {
 type specialKind uint8
 
 const (
-	specialRoot   specialKind = iota // .lockfs itself
-	specialStatus                    // .lockfs/status
-	specialEvents                    // .lockfs/events
-	specialList                      // held or waiting, or a directory below it
-	specialEntry                     // one lock
+	specialRoot     specialKind = iota // .lockfs itself
+	specialStatus                      // .lockfs/status
+	specialEvents                      // .lockfs/events
+	specialList                        // held or waiting, or a directory below it
+	specialEntry                       // one lock
+	specialHosts                       // .lockfs/hosts
+	specialHost                        // one host
+	specialSnapshot                    // .lockfs/snapshot
+	specialControl                     // .lockfs/control
 )
+
+func (k specialKind) isDir() bool { return k == specialRoot || k == specialList || k == specialHosts }
 
 // special is what a node of .lockfs stands for.
 type special struct {
@@ -48,7 +64,7 @@ type special struct {
 	waiting bool   // specialList, specialEntry: of waiting, else of held
 	ino     uint64 // specialList, specialEntry: the resource
 	own     bool   // specialList, specialEntry: `.lock`, a directory's own locks
-	entry   string // specialEntry: its name
+	entry   string // specialEntry, specialHost: its name
 }
 
 // specialNames are the names in .lockfs, in the order of its listing.
@@ -56,10 +72,26 @@ var specialNames = []struct {
 	name string
 	special
 }{
+	{"control", special{kind: specialControl}},
 	{"events", special{kind: specialEvents}},
 	{"held", special{kind: specialList, ino: rootIno}},
+	{"hosts", special{kind: specialHosts}},
+	{"snapshot", special{kind: specialSnapshot}},
 	{"status", special{kind: specialStatus}},
 	{"waiting", special{kind: specialList, ino: rootIno, waiting: true}},
+}
+
+// has reports whether this mount shows a kind: some are for what only the caller of New can give.
+func (f *FS) has(k specialKind) bool {
+	switch k {
+	case specialHosts, specialHost:
+		return f.hosts != nil
+	case specialSnapshot:
+		return f.snapshot != nil
+	case specialControl:
+		return f.control != nil
+	}
+	return true
 }
 
 // specials gives node ids to the nodes of .lockfs that the kernel knows.
@@ -140,11 +172,13 @@ func (f *FS) specialChild(parent special, name string) (special, bool) {
 	case specialRoot:
 		for _, s := range specialNames {
 			if s.name == name {
-				return s.special, true
+				return s.special, f.has(s.kind)
 			}
 		}
 	case specialList:
 		return f.listChild(parent, name)
+	case specialHosts:
+		return special{kind: specialHost, entry: name}, true
 	}
 	return special{}, false
 }
@@ -176,9 +210,24 @@ func (f *FS) specialAttr(s special, a *fuse.Attr) bool {
 		a.Mtime, a.Mtimensec = since/1e9, uint32(since%1e9)
 		a.Ctime, a.Ctimensec = a.Mtime, a.Mtimensec
 		a.Atime, a.Atimensec = a.Mtime, a.Mtimensec
+	case specialHosts:
+		a.Mode = syscall.S_IFDIR | 0o555
+	case specialHost:
+		_, ok := f.findHost(s.entry)
+		return ok
+	case specialSnapshot:
+		a.Mode, a.Uid = syscall.S_IFREG|0o400, daemonUID
+	case specialControl:
+		a.Mode, a.Uid = syscall.S_IFREG|0o600, daemonUID
 	}
 	return true
 }
+
+// daemonUID is the user who may read a snapshot and give commands, as root may: what this process has is his.
+var daemonUID = uint32(os.Geteuid())
+
+// mayControl reports whether somebody is that user, whatever the kernel has let him do.
+func mayControl(h *fuse.InHeader) bool { return h.Uid == 0 || h.Uid == daemonUID }
 
 func (f *FS) specialGetAttr(in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
 	s, ok := f.specials.get(in.NodeId)
@@ -197,13 +246,33 @@ func (f *FS) specialOpen(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.Open
 	if !ok {
 		return fuse.Status(syscall.ESTALE)
 	}
-	if in.Flags&syscall.O_ACCMODE != syscall.O_RDONLY {
+	if in.Flags&syscall.O_ACCMODE != syscall.O_RDONLY && s.kind != specialControl {
 		return fuse.EPERM
 	}
 	var file specialFile
 	switch s.kind {
 	case specialStatus:
+		f.park(&in.InHeader) // the digest takes a while
 		file = &textFile{text: f.statusText()}
+	case specialHost:
+		e, ok := f.findHost(s.entry)
+		if !ok {
+			return fuse.ENOENT
+		}
+		file = &textFile{text: hostText(e)}
+	case specialSnapshot, specialControl:
+		if !mayControl(&in.InHeader) {
+			return fuse.EACCES
+		}
+		if s.kind == specialControl {
+			file = f.openControl(in.Flags)
+			break
+		}
+		snapshot, errno := f.openSnapshot()
+		if errno != 0 {
+			return fuse.Status(errno)
+		}
+		file = snapshot
 	case specialEvents:
 		file = f.openEvents(f.call(&in.InHeader, cancel), lockd.Filter{}, in.Flags)
 	case specialEntry:
@@ -280,7 +349,13 @@ func (f *FS) specialOpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOu
 	switch s.kind {
 	case specialRoot:
 		for _, c := range specialNames {
-			d.add(c.name, c.kind == specialList, in.NodeId)
+			if f.has(c.kind) {
+				d.add(c.name, c.kind.isDir(), in.NodeId)
+			}
+		}
+	case specialHosts:
+		for _, e := range f.hostEntries() {
+			d.add(e.name, false, in.NodeId)
 		}
 	case specialList:
 		f.list(s, d)

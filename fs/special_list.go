@@ -193,8 +193,8 @@ func parties(list []lockd.Party) string {
 
 // statusText is .lockfs/status.
 func (f *FS) statusText() []byte {
-	s := f.host.Status()
-	limits := f.host.View().Limits()
+	s, v := f.host.Status(), f.host.View()
+	limits := v.Limits()
 	var t lines
 	number := func(key string, n uint64) { t.put(key, strconv.FormatUint(n, 10)) }
 	t.put("host", s.Name)
@@ -203,7 +203,8 @@ func (f *FS) statusText() []byte {
 	t.put("lease", s.Lease.String())
 	t.put("leader", s.Leader)
 	t.put("view", f.policy.name)
-	number("index", s.Index)
+	number("index", v.Index())
+	t.put("digest", f.shared.digest(v))
 	number("nodes", s.Nodes)
 	number("bytes", s.Bytes)
 	number("locks", uint64(s.Locks))

@@ -94,7 +94,12 @@ func copyFrom(buf, v []byte, off uint64) int {
 
 // Write writes to the handle's batch or, where the view writes through, commits at once.
 func (f *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
-	h, ok := f.handles.get(in.Fh).(*handle)
+	file := f.handles.get(in.Fh)
+	if w, ok := file.(specialWriter); ok {
+		n, errno := w.write(data)
+		return uint32(n), fuse.Status(errno)
+	}
+	h, ok := file.(*handle)
 	if !ok {
 		return 0, fuse.EBADF
 	}

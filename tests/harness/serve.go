@@ -3,9 +3,11 @@ package harness
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -62,7 +64,7 @@ func run(mounts []string, logger *slog.Logger) error {
 			return fmt.Errorf("no view %q", name)
 		}
 		m, err := fs.Mount(fs.MountOptions{
-			Options:    fs.Options{Host: host, View: view, Shared: shared, Logger: logger},
+			Options:    seams(fs.Options{Host: host, View: view, Shared: shared, Logger: logger}),
 			MountPoint: point,
 			AllowOther: true,
 		})
@@ -86,6 +88,23 @@ func run(mounts []string, logger *slog.Logger) error {
 			logger.Info("the log is cut or healed", "signal", sig, "session", session)
 		}
 	}
+}
+
+// seams gives a mount what a cluster would: the sessions as its hosts, the state as a snapshot, and a command that
+// says itself.
+func seams(o fs.Options) fs.Options {
+	o.Hosts = func() (hosts []fs.HostFacts) {
+		for s := range o.Host.View().Sessions() {
+			hosts = append(hosts, fs.HostFacts{Name: s.Host, Facts: []fs.Fact{{Key: "session", Value: strconv.FormatUint(s.ID, 10)}}})
+		}
+		return hosts
+	}
+	o.Snapshot = func(w io.Writer) error {
+		_, err := o.Host.View().WriteTo(w)
+		return err
+	}
+	o.Control = func(_ context.Context, line string) (string, error) { return "told " + line, nil }
+	return o
 }
 
 // opTimeout ends an operation without quorum.
