@@ -3,7 +3,6 @@ package daemon
 import (
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -24,7 +23,7 @@ type Options struct {
 
 	DataDir string
 	Name    string
-	Bind    string
+	Network
 
 	SessionTTL   time.Duration
 	OpTimeout    time.Duration
@@ -59,7 +58,7 @@ func (o *Options) Register(f *pflag.FlagSet) {
 	f.String("config", "", "read settings from a TOML `FILE`; its keys are the names of these flags")
 	f.StringVar(&o.DataDir, "data-dir", "", "keep log, snapshots and identity in `DIR` (default /var/lib/lockfs as root, else $XDG_STATE_HOME/lockfs)")
 	f.StringVar(&o.Name, "name", "", "call this host `NAME` (default the machine's name)")
-	f.StringVar(&o.Bind, "bind", "127.0.0.1:7420", "listen for other hosts on `ADDR:PORT`; port 0 takes a free one")
+	o.Network.register(f)
 	f.DurationVar(&o.SessionTTL, "session-ttl", 10*time.Second, "a host that is silent for `DURATION` loses its locks")
 	f.DurationVar(&o.OpTimeout, "op-timeout", 5*time.Second, "an operation on names or values ends within `DURATION`, if need be with EIO")
 	f.DurationVar(&o.Drain, "drain", 10*time.Second, "at the end, give holders `DURATION` to let go")
@@ -94,6 +93,7 @@ func (o *Options) bounds() []bound {
 		{"op-timeout", int64(o.OpTimeout), int64(100 * time.Millisecond), int64(time.Hour), dur},
 		{"drain", int64(o.Drain), 0, int64(24 * time.Hour), dur},
 		{"deadlock-wait", int64(o.DeadlockWait), 0, int64(24 * time.Hour), dur},
+		{"voters", int64(o.Voters), 1, 15, num},
 		{"max-name", int64(o.MaxName), 16, 255, num},
 		{"max-depth", int64(o.MaxDepth), 1, 1024, num},
 		{"max-value", int64(o.MaxValue), 64, 4 << 20, bytes},
@@ -137,12 +137,8 @@ func (o *Options) complete(args []string) error {
 	if o.LogFormat != "text" && o.LogFormat != "json" {
 		return o.bad("log-format", o.LogFormat, "want text or json")
 	}
-	host, port, err := net.SplitHostPort(o.Bind)
-	if err != nil {
-		return o.bad("bind", o.Bind, "want ADDR:PORT")
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || net.ParseIP(host) == nil && strings.ContainsAny(host, "/ \t\n") {
-		return o.bad("bind", o.Bind, "want ADDR:PORT with a port up to %d", max(n, 65535))
+	if err := o.completeNetwork(); err != nil {
+		return err
 	}
 	if err := o.completeName(); err != nil {
 		return err

@@ -107,8 +107,14 @@ func (d *daemon) tell(state string) {
 // start brings everything up, from the log to the mounts. What is up when it fails is for stop to take down.
 func (d *daemon) start(ctx context.Context) (err error) {
 	o := d.o
+	source, gossipKey, err := d.secrets()
+	if err != nil {
+		return err
+	}
 	d.node, err = cluster.Open(cluster.Config{
-		Dir: o.DataDir, Name: o.Name, Bind: o.Bind, SessionTTL: o.SessionTTL, OpTimeout: o.OpTimeout, Logger: d.log,
+		Dir: o.DataDir, Name: o.Name, Bind: o.Bind, Advertise: o.Advertise, TLS: tlsOf(source), Gossip: o.Gossip, GossipKey: gossipKey,
+		Join: o.Join, Voters: o.Voters, Reset: o.Reset, Version: Version,
+		SessionTTL: o.SessionTTL, OpTimeout: o.OpTimeout, Logger: d.log,
 	})
 	if err != nil {
 		return openError(err)

@@ -55,8 +55,9 @@ func load(flags *pflag.FlagSet, env func(string) string) (sources map[string]str
 	return sources, failed
 }
 
-// settable reports whether a flag is a setting: one that the environment and the file may give.
-func settable(f *pflag.Flag) bool { return f.Name != "help" && f.Name != "config" }
+// settable reports whether a flag is a setting: one that the environment and the file may give. To reset is done once, not at
+// every start.
+func settable(f *pflag.Flag) bool { return f.Name != "help" && f.Name != "config" && f.Name != "reset" }
 
 // envName is the variable of a flag: LOCKFS_DATA_DIR for data-dir.
 func envName(flag string) string {
