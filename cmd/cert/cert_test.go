@@ -36,7 +36,7 @@ func newKit(t *testing.T) *kit {
 
 func (k *kit) newCA() Pair {
 	k.t.Helper()
-	p, err := NewCA("test", caDays, k.clock)
+	p, err := NewCA("test", CADays, k.clock)
 	if err != nil {
 		k.t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func (k *kit) host(ca Pair, addresses ...string) Pair {
 	if err != nil {
 		k.t.Fatal(err)
 	}
-	p, err := a.Host("a", addresses, hostDays, k.clock)
+	p, err := a.Host("a", addresses, HostDays, k.clock)
 	if err != nil {
 		k.t.Fatal(err)
 	}
@@ -243,18 +243,18 @@ func TestHostEndsWithItsCA(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := a.Host("a", []string{"127.0.0.1"}, hostDays, now)
+	h, err := a.Host("a", []string{"127.0.0.1"}, HostDays, now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if certs, err := parseCerts(h.Cert); err != nil || !certs[0].NotAfter.Equal(a.cert.NotAfter) {
 		t.Errorf("%v, %v", certs[0].NotAfter, err)
 	}
-	if _, err := a.Host("a", []string{"127.0.0.1"}, hostDays, now.AddDate(1, 0, 0)); err == nil {
+	if _, err := a.Host("a", []string{"127.0.0.1"}, HostDays, now.AddDate(1, 0, 0)); err == nil {
 		t.Error("a CA that ended signs")
 	}
 	for _, address := range []string{"0.0.0.0", "a b", "-x", "1.2.3.4:7420", ""} {
-		if _, err := a.Host("a", []string{address}, hostDays, now); err == nil {
+		if _, err := a.Host("a", []string{address}, HostDays, now); err == nil {
 			t.Errorf("a certificate for %q", address)
 		}
 	}

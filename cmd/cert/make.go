@@ -20,10 +20,11 @@ type Pair struct{ Cert, Key []byte }
 // Days is how long a certificate lasts.
 type Days int
 
+// How long certificates last unless told otherwise, and at most.
 const (
-	caDays   Days = 3650
-	hostDays Days = 825
-	maxDays  Days = 36500
+	CADays   Days = 3650
+	HostDays Days = 825
+	MaxDays  Days = 36500
 )
 
 // skew is how far hosts' clocks may be behind the one that makes a certificate.

@@ -5,31 +5,28 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
-
-	"github.com/spf13/cobra"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden help texts")
 
 // TestHelp compares every command's --help with testdata/help.
 func TestHelp(t *testing.T) {
-	for _, cmd := range append([]*cobra.Command{New()}, New().Commands()...) {
-		if cmd.Name() == "help" || cmd.Name() == "completion" {
+	for cmd := range all(New()) {
+		words := strings.Fields(cmd.CommandPath())
+		if cmd.Name() == "help" || slices.Contains(words, "completion") {
 			continue
 		}
-		t.Run(cmd.Name(), func(t *testing.T) {
+		t.Run(cmd.CommandPath(), func(t *testing.T) {
 			root, out := New(), &bytes.Buffer{}
 			root.SetOut(out)
-			args := []string{"--help"}
-			if cmd.HasParent() {
-				args = []string{cmd.Name(), "--help"}
-			}
-			root.SetArgs(args)
+			root.SetArgs(append(words[1:], "--help"))
 			if err := root.Execute(); err != nil {
 				t.Fatal(err)
 			}
-			file := filepath.Join("testdata", "help", cmd.Name()+".txt")
+			file := filepath.Join("testdata", "help", strings.Join(words[min(1, len(words)-1):], "-")+".txt")
 			if *update {
 				if err := os.WriteFile(file, out.Bytes(), 0o644); err != nil {
 					t.Fatal(err)
@@ -49,12 +46,12 @@ func TestHelp(t *testing.T) {
 
 // TestEveryCommandIsDocumented: a short text, exit codes, and no flag without a word about it.
 func TestEveryCommandIsDocumented(t *testing.T) {
-	for _, cmd := range New().Commands() {
-		if cmd.Hidden || cmd.Name() == "help" || cmd.Name() == "completion" {
+	for cmd := range all(New()) {
+		if cmd.Hidden || !cmd.HasParent() || cmd.Name() == "help" || strings.Contains(cmd.CommandPath(), " completion") {
 			continue
 		}
 		if cmd.Short == "" || cmd.Annotations["exit"] == "" {
-			t.Errorf("%s: no short text or no exit codes", cmd.Name())
+			t.Errorf("%s: no short text or no exit codes", cmd.CommandPath())
 		}
 	}
 }

@@ -24,8 +24,8 @@ func man() *cobra.Command {
 			if err := os.MkdirAll(args[0], 0o755); err != nil {
 				return exit.Of("man", args[0], err)
 			}
-			for _, c := range append([]*cobra.Command{cmd.Root()}, cmd.Root().Commands()...) {
-				if c.Hidden || c.Name() == "help" {
+			for c := range all(cmd.Root()) {
+				if c.Hidden || c.Name() == "help" || c.HasParent() && c.Parent().Name() == "completion" {
 					continue
 				}
 				file := filepath.Join(args[0], strings.ReplaceAll(c.CommandPath(), " ", "-")+".1")
@@ -45,7 +45,7 @@ func page(c *cobra.Command) []byte {
 	fmt.Fprintf(b, ".TH %s 1 \"\" \"lockfs %s\" \"lockfs\"\n", strings.ToUpper(title), daemon.Version)
 	fmt.Fprintf(b, ".SH NAME\n%s \\- %s\n", roff(title), roff(c.Short))
 	use := c.UseLine()
-	if c.HasAvailableSubCommands() {
+	if !c.HasParent() {
 		use += " COMMAND"
 	}
 	fmt.Fprintf(b, ".SH SYNOPSIS\n.nf\n%s\n.fi\n", roff(use))
@@ -54,11 +54,11 @@ func page(c *cobra.Command) []byte {
 		long = c.Short
 	}
 	fmt.Fprintf(b, ".SH DESCRIPTION\n%s", paragraphs(long))
-	if c.HasAvailableSubCommands() && !c.HasParent() {
+	if c.HasAvailableSubCommands() && c.Name() != "completion" {
 		b.WriteString(".SH COMMANDS\n")
 		for _, sub := range c.Commands() {
 			if sub.IsAvailableCommand() {
-				fmt.Fprintf(b, ".TP\n.BR lockfs\\-%s (1)\n%s\n", roff(sub.Name()), roff(sub.Short))
+				fmt.Fprintf(b, ".TP\n.BR %s (1)\n%s\n", roff(title+"-"+sub.Name()), roff(sub.Short))
 			}
 		}
 	}

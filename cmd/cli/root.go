@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"io"
+	"iter"
 	"os"
 	"strings"
 
@@ -53,12 +54,43 @@ that there is. Descriptors (FD) are numbers of descriptors that the calling shel
 	root.SetUsageTemplate(usageTemplate)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return exit.Usagef(name(cmd), "%v", err) })
 	root.AddCommand(daemon.Command(), run.Command(), bench.Command(), convert(), value(), notices(), token(), check(), ls(), why(),
-		status(), events(), version(), man())
+		status(), events(), certs(), keygen(), version(), man())
 	root.InitDefaultCompletionCmd("mount", "run")
-	for _, cmd := range root.Commands() {
+	for cmd := range all(root) {
 		cmd.DisableFlagsInUseLine = true
 	}
 	return root
+}
+
+// all yields a command and, below it, all others.
+func all(cmd *cobra.Command) iter.Seq[*cobra.Command] {
+	return func(yield func(*cobra.Command) bool) {
+		if !yield(cmd) {
+			return
+		}
+		for _, c := range cmd.Commands() {
+			for c := range all(c) {
+				if !yield(c) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// group is a command that only has others below it.
+func group(cmd *cobra.Command, below ...*cobra.Command) *cobra.Command {
+	cmd.Use += " COMMAND"
+	cmd.Annotations = exits("0   shown", "64  no such command")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return cmd.Help() }
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return exit.Usagef(name(cmd), "%q is no such command", args[0])
+		}
+		return nil
+	}
+	cmd.AddCommand(below...)
+	return cmd
 }
 
 // name returns the words that call a command, without the leading "lockfs".
