@@ -15,7 +15,8 @@ import (
 	"github.com/hashicorp/raft-wal/types"
 )
 
-// journal is the replicated log on this host's disk: raft-wal, with what it lacks when the disk is full or fails.
+// journal is the replicated log on this host's disk, or in memory until it goes to disk (see memory). On disk it is raft-wal,
+// with what that lacks when the disk is full or fails.
 // After an append that failed, or a crash or failure between the last append to a segment and the start of the next
 // one, raft-wal v0.4.0 refuses every further append. So the journal then closes it, puts the files in order and
 // opens it again, before the next append; raft has meanwhile stepped down and been elected anew. Entries
@@ -28,10 +29,11 @@ type journal struct {
 	ended func(error)         // told how each append ended; may be nil
 	grew  func(uint64, int64) // told of entries and their bytes; may be nil
 
-	mu     sync.RWMutex // held for writing by all that changes wal
+	mu     sync.RWMutex // held for writing by all that changes wal or memory
+	memory *memory      // not nil: the entries are there, and what is in wal counts for nothing
 	wal    *wal.WAL     // nil while it cannot be opened
 	broken error        // why the next append must open it again
-	last   uint64       // the last entry whose append succeeded
+	last   uint64       // the last entry whose append to wal succeeded
 }
 
 var _ raft.LogStore = (*journal)(nil)
@@ -116,21 +118,39 @@ func wipe(path string, from, to int64) error {
 	return errors.Join(err, h.Sync(), h.Close())
 }
 
-// StoreLogs appends entries and returns once they are on disk. Called by raft's one goroutine.
+// StoreLogs appends entries and returns once they are on disk, or at once if that is not asked for. Called by raft's one
+// goroutine.
 func (j *journal) StoreLogs(logs []*raft.Log) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	var err error
+	if j.memory != nil {
+		err = j.memory.append(logs)
+	} else {
+		err = j.insist(logs)
+		if j.ended != nil {
+			j.ended(err)
+		}
+	}
+	if j.grew != nil && err == nil {
+		bytes := int64(0)
+		for _, l := range logs {
+			bytes += entryBytes(l)
+		}
+		j.grew(uint64(len(logs)), bytes)
+	}
+	return err
+}
+
+// insist appends entries to wal, at the second try if what was needed is only a new segment or the reserve.
+func (j *journal) insist(logs []*raft.Log) error {
 	err := j.append(logs)
 	if err != nil {
-		// Once more, for what only needed a new segment or the reserve.
 		j.broken = err
 		err = j.append(logs)
 	}
 	if err != nil {
 		j.broken = err
-	}
-	if j.ended != nil {
-		j.ended(err)
 	}
 	return err
 }
@@ -145,13 +165,6 @@ func (j *journal) append(logs []*raft.Log) error {
 		return err
 	}
 	j.last = logs[len(logs)-1].Index
-	if j.grew != nil {
-		bytes := int64(0)
-		for _, l := range logs {
-			bytes += int64(len(l.Data)) + entryOverhead
-		}
-		j.grew(uint64(len(logs)), bytes)
-	}
 	return nil
 }
 
@@ -200,7 +213,10 @@ func (j *journal) IsMonotonic() bool { return true }
 func (j *journal) FirstIndex() (uint64, error) {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
-	if j.wal == nil {
+	switch {
+	case j.memory != nil:
+		return j.memory.first(), nil
+	case j.wal == nil:
 		return 0, j.broken
 	}
 	return j.wal.FirstIndex()
@@ -209,13 +225,19 @@ func (j *journal) FirstIndex() (uint64, error) {
 func (j *journal) LastIndex() (uint64, error) {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
+	if j.memory != nil {
+		return j.memory.last(), nil
+	}
 	return j.last, nil
 }
 
 func (j *journal) GetLog(index uint64, l *raft.Log) error {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
-	if j.wal == nil {
+	switch {
+	case j.memory != nil:
+		return j.memory.get(index, l)
+	case j.wal == nil:
 		return j.broken
 	}
 	if err := j.wal.GetLog(index, l); err != nil {
@@ -232,6 +254,9 @@ func (j *journal) GetLog(index uint64, l *raft.Log) error {
 func (j *journal) DeleteRange(first, last uint64) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.memory != nil {
+		return j.memory.drop(first, last)
+	}
 	if j.wal == nil || j.broken != nil && last >= j.last {
 		if err := j.reopen(); err != nil {
 			return err
@@ -241,6 +266,52 @@ func (j *journal) DeleteRange(first, last uint64) error {
 		j.broken = err
 		return err
 	}
+	return nil
+}
+
+// inMemory says whether the entries are in memory only.
+func (j *journal) inMemory() bool {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	return j.memory != nil
+}
+
+// keepIn keeps the entries in memory from now on; whatever is on disk is left out of account. raft must not have started.
+func (j *journal) keepIn(m *memory) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.memory = m
+}
+
+// toDisk takes all entries from memory to disk, where they stay from then on. When they are there it calls commit, which notes
+// that. It can be called again after an error, and does nothing if the entries are on disk. Appends wait meanwhile.
+func (j *journal) toDisk(commit func() error) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.memory == nil {
+		return nil
+	}
+	if j.wal == nil || j.broken != nil {
+		if err := j.reopen(); err != nil {
+			return err
+		}
+	}
+	first, err := j.wal.FirstIndex()
+	if err == nil && j.last > 0 { // of an attempt before this one
+		err = j.drop(first, j.last)
+	}
+	if err != nil {
+		j.broken = err
+		return err
+	}
+	j.last = 0
+	if err := j.memory.batches(j.insist); err != nil {
+		return err
+	}
+	if err := commit(); err != nil {
+		return err
+	}
+	j.memory = nil
 	return nil
 }
 

@@ -35,6 +35,7 @@ type Node struct {
 	journal *journal
 	snaps   *raft.FileSnapshotStore
 	start   *contents // until Start
+	hasLog  bool      // it was found with a log, or with what takes its place
 
 	machine  *machine
 	duty     *duty
@@ -67,7 +68,8 @@ type Node struct {
 func newNode(c Config, was *contents) *Node {
 	n := &Node{
 		config: c, log: c.Logger, identity: was.identity, former: former{record: was.record}, start: was,
-		leads: make(chan bool, 8), stop: make(chan struct{}), ready: make(chan struct{}), failed: make(chan struct{}),
+		hasLog: was.snapshot != nil || was.kept != nil,
+		leads:  make(chan bool, 8), stop: make(chan struct{}), ready: make(chan struct{}), failed: make(chan struct{}),
 	}
 	n.tenureState.changed = make(chan struct{})
 	n.seldom = seldom.New(c.Logger)
@@ -349,7 +351,7 @@ func (n *Node) handOn() {
 
 // markStopped notes where the log ends, so that the next start can tell if any of it was lost.
 func (n *Node) markStopped() {
-	if n.Err() != nil || n.diskErr.Load() != nil {
+	if n.Err() != nil || n.diskErr.Load() != nil || n.journal == nil || n.journal.inMemory() {
 		return
 	}
 	var end raft.Log

@@ -127,6 +127,9 @@ func openVerified(c Config, was *contents, lock *dirLock, stream *stream) (n *No
 		return nil, err
 	}
 	n.journal.ended, n.journal.grew = n.appendEnded, n.snap.grew
+	if was.inMemory() {
+		n.journal.keepIn(newMemory(&n.snap))
+	}
 	if err := n.reserve.refill(); err != nil {
 		n.log.Warn("no room for the reserve that keeps locks going when the disk is full", "dir", c.Dir, "err", err)
 	}

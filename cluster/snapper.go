@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 type snapper struct {
 	limits  logLimits
 	wanted  chan struct{} // 1
+	taking  sync.Mutex    // held while one is taken
 	entries atomic.Uint64 // since the last snapshot
 	bytes   atomic.Int64
 	size    atomic.Int64  // of the last snapshot, 0 if there is none
@@ -24,13 +26,16 @@ type snapper struct {
 // grew counts entries that were appended.
 func (s *snapper) grew(entries uint64, bytes int64) {
 	e, b := s.entries.Add(entries), s.bytes.Add(bytes)
-	if e >= s.limits.entries || b >= max(s.limits.bytes, s.size.Load()) {
+	if e >= s.limits.entries || b >= s.logBytes() {
 		select {
 		case s.wanted <- struct{}{}:
 		default:
 		}
 	}
 }
+
+// logBytes is how many bytes of entries there may be before the next snapshot.
+func (s *snapper) logBytes() int64 { return max(s.limits.bytes, s.size.Load()) }
 
 // last notes the newest snapshot.
 func (s *snapper) last(m *raft.SnapshotMeta) {
@@ -84,6 +89,8 @@ func (n *Node) snapshots() {
 
 // Snapshot writes a snapshot now and drops the log's entries before it but for some that followers may need.
 func (n *Node) Snapshot() error {
+	n.snap.taking.Lock()
+	defer n.snap.taking.Unlock()
 	entries, bytes := n.snap.entries.Load(), n.snap.bytes.Load()
 	if err := n.raft.ReloadConfig(n.reloadable(n.snap.trailing())); err != nil {
 		return err

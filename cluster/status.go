@@ -14,7 +14,8 @@ type Status struct {
 	Voters  int
 	Others  int // members that are no voters
 
-	First, Last uint64 // entries of the log on this disk
+	Durable     bool   // the log is on this host's disk, else in its memory
+	First, Last uint64 // entries of the log here
 	Committed   uint64
 	Applied     uint64
 	Snapshot    uint64 // the entry that the newest snapshot is of, 0 if there is none
@@ -38,6 +39,7 @@ func (n *Node) Status() Status {
 		Term: n.raft.CurrentTerm(), Committed: n.raft.CommitIndex(), Applied: n.machine.applied.Load(),
 		Snapshot: n.snap.index.Load(), LogBytes: n.snap.sinceLast(), SnapBytes: n.snap.size.Load(), Free: n.room.left.Load(),
 	}
+	s.Durable = n.durable()
 	s.First, _ = n.journal.FirstIndex()
 	s.Last, _ = n.journal.LastIndex()
 	if p := n.diskErr.Load(); p != nil {

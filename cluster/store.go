@@ -30,7 +30,7 @@ var _ raft.StableStore = (*store)(nil)
 const (
 	bucketIdentity = "identity" // keyIdentity
 	bucketRaft     = "raft"     // raft's own keys
-	bucketLog      = "log"      // keySegments
+	bucketLog      = "log"      // keySegments, keyKept
 	bucketDaemon   = "daemon"   // keyMounts, keyStopped
 )
 
@@ -40,6 +40,7 @@ var buckets = []string{bucketIdentity, bucketRaft, bucketLog, bucketDaemon}
 const (
 	keyIdentity = "identity" // Identity
 	keySegments = "segments" // types.PersistentState
+	keyKept     = "kept"     // kept, once it was decided
 	keyMounts   = "mounts"   // Record
 	keyStopped  = "stopped"  // stopped, only after a clean stop
 )
@@ -64,6 +65,11 @@ type Identity struct {
 type stopped struct {
 	Index uint64 `json:"index"`
 	Term  uint64 `json:"term"`
+}
+
+// kept is where the log is kept. Until it is said, it is on disk if there is any. Once it is on disk it stays there.
+type kept struct {
+	Memory bool `json:"memory"` // the log's files count for nothing
 }
 
 // storeSize is allocated at once, many times what the values need, so that no vote and no change of segments

@@ -20,6 +20,7 @@ type contents struct {
 	identity Identity
 	record   Record   // of the run before
 	stopped  *stopped // the run before was stopped cleanly
+	kept     *kept    // nil: not said
 	list     types.PersistentState
 	values   map[string][]byte // of lockfs.db, by bucket/key
 
@@ -96,6 +97,7 @@ func (c *contents) readStore(path string) error {
 	for name, to := range map[string]any{
 		bucketIdentity + "/" + keyIdentity: &c.identity,
 		bucketLog + "/" + keySegments:      &c.list,
+		bucketLog + "/" + keyKept:          &c.kept,
 		bucketDaemon + "/" + keyMounts:     &c.record,
 		bucketDaemon + "/" + keyStopped:    &c.stopped,
 	} {
@@ -140,8 +142,15 @@ func (c *contents) readLog(dir string) error {
 	if err := c.unlisted(dir); err != nil {
 		return err
 	}
+	if c.inMemory() { // what is here is of a change to disk that was cut off
+		c.first, c.last, c.lastTerm, c.entries, c.bytes = 0, 0, 0, 0, 0
+		return nil
+	}
 	return c.whole()
 }
+
+// inMemory says whether the log was kept in memory: nothing of it is left.
+func (c *contents) inMemory() bool { return c.kept != nil && c.kept.Memory }
 
 // readSegments verifies every listed segment, and that each continues the one before.
 func (c *contents) readSegments(dir string) error {
@@ -191,7 +200,7 @@ func (c *contents) readSegment(path string, info types.SegmentInfo, tail bool) e
 		}
 		if l.Index > after {
 			c.entries++
-			c.bytes += int64(len(l.Data)) + entryOverhead
+			c.bytes += entryBytes(l)
 		}
 		return nil
 	})
