@@ -32,6 +32,7 @@ type testOptions struct {
 	// host makes the host that a node is started for, each time it is; nil: a testHost. started is called when the node is
 	// ready, and ending before it is stopped.
 	host    func(n *testNode) Host
+	opened  func(n *testNode) // between Open and Start
 	started func(n *testNode)
 	ending  func(n *testNode)
 }
@@ -68,7 +69,10 @@ func newTestCluster(t testing.TB, size int, o testOptions) *testCluster {
 }
 
 // add adds a node, and makes it a voter unless it is the first.
-func (c *testCluster) add() *testNode {
+func (c *testCluster) add() *testNode { return c.join((*raft.Raft).AddVoter) }
+
+// join adds a node, which becomes a member unless it is the first.
+func (c *testCluster) join(as func(*raft.Raft, raft.ServerID, raft.ServerAddress, uint64, time.Duration) raft.IndexFuture) *testNode {
 	c.t.Helper()
 	i := len(c.nodes)
 	ip := fmt.Sprintf("127.0.0.%d", i+2)
@@ -88,7 +92,7 @@ func (c *testCluster) add() *testNode {
 	n.start()
 	n.config.Bind, n.id = n.address, raft.ServerID(n.identity.Host)
 	if i > 0 {
-		must(c.t, c.leader().raft.AddVoter(n.id, raft.ServerAddress(n.address), 0, 0).Error())
+		must(c.t, as(c.leader().raft, n.id, raft.ServerAddress(n.address), 0, 0).Error())
 	}
 	n.ready()
 	return n
@@ -104,6 +108,9 @@ func (n *testNode) start() {
 		n.cluster.t.Fatal(err)
 	}
 	n.Node, n.host = node, newTestHost()
+	if n.cluster.opened != nil {
+		n.cluster.opened(n)
+	}
 	if n.cluster.host != nil {
 		n.host = n.cluster.host(n)
 	}
