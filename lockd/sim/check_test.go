@@ -237,19 +237,15 @@ func (k *lock) excludedBy(o *lock) bool {
 }
 
 // behind reports whether the intents that o has taken on its way to where it waits keep k from what it waits for, and o
-// would not retreat.
+// would not retreat: it does so only for a conversion and for another host, and only if its owner has nothing there.
 func (k *lock) behind(o *lock) bool {
 	if o.p == k.p {
 		return false
 	}
-	present := func(p *proc, ino uint64) bool {
-		return slices.ContainsFunc(p.locks, func(l *lock) bool {
-			return l.at(ino) >= queue.CR && slices.Contains(p.h.view.Ancestors(nil, l.Ino), ino)
-		})
-	}
 	at := k.At()
+	plain := o.p.h == k.p.h && !k.Converts() && !k.present(at)
 	passed := o.p.h.view.Ancestors(nil, o.At())
-	if len(passed) == 0 || !slices.Contains(passed[:len(passed)-1], at) || !present(o.p, at) {
+	if len(passed) == 0 || !slices.Contains(passed[:len(passed)-1], at) || !plain && !o.present(at) {
 		return false
 	}
 	want := k.Wanted.Intent()
@@ -257,6 +253,14 @@ func (k *lock) behind(o *lock) bool {
 		want = k.Wanted
 	}
 	return !queue.Compatible(want, o.Wanted.Intent())
+}
+
+// present reports whether k's owner has something at a resource: k's request there counts as a conversion of it.
+func (k *lock) present(ino uint64) bool {
+	return slices.ContainsFunc(k.p.locks, func(l *lock) bool {
+		return l.at(ino) >= queue.CR && (l == k || l.Ino != ino || k.Ino != ino) &&
+			slices.Contains(k.p.h.view.Ancestors(nil, l.Ino), ino)
+	})
 }
 
 // quiet reports whether nobody waits any more, for anything.
