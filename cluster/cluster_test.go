@@ -78,7 +78,7 @@ func (c *testCluster) join(as func(*raft.Raft, raft.ServerID, raft.ServerAddress
 	ip := fmt.Sprintf("127.0.0.%d", i+2)
 	n := &testNode{cluster: c}
 	n.config = Config{
-		Dir: filepath.Join(c.t.TempDir(), "data"), Name: string(rune('a' + i)), Bind: ip + ":0", SessionTTL: 5 * time.Second,
+		Dir: filepath.Join(c.t.TempDir(), "data"), Name: string(rune('a' + i)), Bind: ip + ":0",
 		Logger: testLogger(c.t, n.name),
 	}
 	n.config.dial = func(ctx context.Context, address string) (net.Conn, error) { return c.net.dial(ctx, ip, address) }

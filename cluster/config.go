@@ -35,8 +35,6 @@ type Config struct {
 	Reset bool
 	// Version is the program's, for listings.
 	Version string
-	// SessionTTL is how long a host's session lasts without renewal; the same on all hosts. 0: 10 s.
-	SessionTTL time.Duration
 	// OpTimeout is how long a proposal waits for a leader before it fails with ErrNoLeader. 0: 5 s.
 	OpTimeout time.Duration
 	// Logger gets what is worth telling. nil: slog.Default().
@@ -90,9 +88,6 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Voters == 0 {
 		c.Voters = 5
-	}
-	if c.SessionTTL == 0 {
-		c.SessionTTL = 10 * time.Second
 	}
 	if c.OpTimeout == 0 {
 		c.OpTimeout = 5 * time.Second

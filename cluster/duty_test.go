@@ -26,7 +26,7 @@ type dutyTest struct {
 
 func newDutyTest() *dutyTest {
 	d := &dutyTest{start: time.Now(), state: state.New()}
-	d.duty = newDuty(10*time.Second, slog.New(slog.DiscardHandler), func(cmds []*statepb.Command) {
+	d.duty = newDuty(slog.New(slog.DiscardHandler), func(cmds []*statepb.Command) {
 		for _, c := range cmds {
 			switch op := c.Op.(type) {
 			case *statepb.Command_Renew:
@@ -44,6 +44,11 @@ func newDutyTest() *dutyTest {
 		}
 	})
 	return d
+}
+
+// open opens a session of ten seconds.
+func (d *dutyTest) open(host string, nonce uint64) {
+	d.apply(&statepb.Command{Op: &statepb.Command_OpenSession{OpenSession: &statepb.OpenSession{Host: host, Nonce: nonce}}})
 }
 
 func (d *dutyTest) line(f string, args ...any) {
@@ -71,9 +76,9 @@ func (d *dutyTest) want(t *testing.T, lines ...string) {
 func TestRenewalsAreGathered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDutyTest()
-		d.apply(openSession("a", 1))
-		d.apply(openSession("b", 2))
-		d.lead(true, d.state.View())
+		d.open("a", 1)
+		d.open("b", 2)
+		d.lead(true, d.state.View)
 		time.Sleep(3 * time.Second)
 		d.renew(1, 100) // at once: the last were long ago
 		d.renew(2, 200) // within a tenth of the TTL: together
@@ -83,11 +88,11 @@ func TestRenewalsAreGathered(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		d.want(t, "3.0 renew 1@100", "4.0 renew 1@102 2@200")
 		// Without the lead they are kept.
-		d.lead(false, d.state.View())
+		d.lead(false, nil)
 		d.renew(2, 201)
 		time.Sleep(5 * time.Second)
 		d.want(t)
-		d.lead(true, d.state.View())
+		d.lead(true, d.state.View)
 		d.want(t, "13.5 renew 2@201")
 		d.stop()
 	})
@@ -96,23 +101,23 @@ func TestRenewalsAreGathered(t *testing.T) {
 func TestSessionsExpire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDutyTest()
-		d.apply(openSession("a", 1)) // session 1
-		d.apply(openSession("b", 2)) // session 2
+		d.open("a", 1) // session 1
+		d.open("b", 2) // session 2
 		time.Sleep(8 * time.Second)
-		d.lead(true, d.state.View()) // afresh from here: until 18
+		d.lead(true, d.state.View) // afresh from here: until 18
 		time.Sleep(6 * time.Second)
 		d.renew(2, 7) // applied at 14, as entry 3: until 24
 		time.Sleep(5 * time.Second)
 		d.want(t, "14.0 renew 2@7", "18.0 end 1 renewed 1")
-		d.apply(openSession("c", 3)) // at 19, as entry 5
+		d.open("c", 3) // at 19, as entry 5
 		d.lost.Store(true)
 		time.Sleep(8 * time.Second)
 		d.want(t, "24.0 end 2 renewed 3", "25.0 end 2 renewed 3", "26.0 end 2 renewed 3", "27.0 end 2 renewed 3")
-		d.lead(false, d.state.View())
+		d.lead(false, nil)
 		time.Sleep(time.Minute)
 		d.want(t)
 		d.lost.Store(false)
-		d.lead(true, d.state.View())
+		d.lead(true, d.state.View)
 		time.Sleep(time.Minute)
 		d.want(t, "97.0 end 2 renewed 3", "97.0 end 5 renewed 5")
 		d.stop()

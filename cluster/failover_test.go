@@ -36,7 +36,7 @@ func withLockd(o testOptions) testOptions {
 	o.host = func(n *testNode) Host {
 		return lockd.New(lockd.Config{
 			Name: n.name(), Log: n.Node, Version: "test", FormerGone: true, Logger: n.config.Logger, Processes: noProcesses{},
-			SessionTTL: n.config.SessionTTL, OpTimeout: 5 * time.Second,
+			SessionTTL: 5 * time.Second, OpTimeout: 5 * time.Second,
 		})
 	}
 	o.started = func(n *testNode) {

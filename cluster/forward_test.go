@@ -92,7 +92,7 @@ type linkTest struct {
 func newLinkTest(timeout time.Duration) *linkTest {
 	l := &linkTest{ended: make(chan error, 1)}
 	l.proposer = newProposer(func([]byte) raft.ApplyFuture { panic("this host does not lead") }, same, timeout)
-	l.duty = newDuty(10*time.Second, slog.New(slog.DiscardHandler), nil)
+	l.duty = newDuty(slog.New(slog.DiscardHandler), nil)
 	l.duty.kick = l.kickLink
 	return l
 }
@@ -303,7 +303,6 @@ func TestForwardedNeverWaits(t *testing.T) {
 // TestLagging: a node that missed more than the log keeps gets a snapshot, and its directory passes verification after.
 func TestLagging(t *testing.T) {
 	c := newTestCluster(t, 3, testOptions{config: func(_ int, c *Config) {
-		c.SessionTTL = time.Minute
 		c.limits = logLimits{entries: 200, bytes: 1 << 40, trailing: 20, trailingBytes: 1 << 30, segment: 32 << 10}
 	}})
 	lagging := c.followers()[0]

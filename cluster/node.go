@@ -90,7 +90,7 @@ func (n *Node) Start(host Host) error {
 	n.proposer = newProposer(func(entry []byte) raft.ApplyFuture {
 		return n.raft.ApplyLog(raft.Log{Data: entry}, 0)
 	}, n.proposalError, n.config.OpTimeout)
-	n.duty = newDuty(n.config.SessionTTL, n.log, func(cmds []*statepb.Command) {
+	n.duty = newDuty(n.log, func(cmds []*statepb.Command) {
 		n.proposer.propose(state.Encode(cmds), nil)
 	})
 	n.duty.kick = n.proposer.kickLink
@@ -125,7 +125,7 @@ func (n *Node) applied(b appliedBatch) {
 
 // replaced sees a whole new state.
 func (n *Node) replaced(view *state.View) {
-	n.duty.restart(view)
+	n.duty.replaced(view)
 	n.awaited.reached(view.Index())
 }
 

@@ -87,7 +87,7 @@ func (w testWriter) Write(b []byte) (int, error) {
 }
 
 func testConfig(t testing.TB, dir string) Config {
-	return Config{Dir: dir, Name: "alpha", Bind: "127.0.0.1:0", Logger: quietly(t), SessionTTL: time.Minute}
+	return Config{Dir: dir, Name: "alpha", Bind: "127.0.0.1:0", Logger: quietly(t)}
 }
 
 // start opens and starts a node and waits until it is ready.
@@ -125,9 +125,10 @@ func propose(n *Node, cmds ...*statepb.Command) error {
 	return <-done
 }
 
+// openSession opens a session that no test outlasts.
 func openSession(host string, nonce uint64) *statepb.Command {
 	return &statepb.Command{TimeUnixNs: 1, Op: &statepb.Command_OpenSession{OpenSession: &statepb.OpenSession{
-		Host: host, Nonce: nonce, Version: "test", BootId: "boot",
+		Host: host, Nonce: nonce, Version: "test", BootId: "boot", Ttl: int64(10 * time.Minute),
 	}}}
 }
 

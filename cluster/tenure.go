@@ -38,10 +38,9 @@ func (n *Node) tenures() {
 
 // begin is the start of a tenure, at the leader's barrier.
 func (n *Node) begin() {
-	view := n.machine.view.Load()
 	n.readdress()
 	n.hints.lead(!n.config.noHints)
-	n.duty.lead(true, view)
+	n.duty.lead(true, n.machine.view.Load)
 	n.proposer.gate(true)
 	n.ledBy(n.Name())
 	n.tenureState.set(&tenure{term: n.raft.CurrentTerm(), over: make(chan struct{})})
@@ -56,7 +55,7 @@ func (n *Node) end() {
 	n.proposer.gate(false)
 	n.tenureState.set(nil)
 	n.hints.lead(false)
-	n.duty.lead(false, n.machine.view.Load())
+	n.duty.lead(false, nil)
 }
 
 // readdress tells the cluster this host's address if it has changed.

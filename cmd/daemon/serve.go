@@ -114,7 +114,7 @@ func (d *daemon) start(ctx context.Context) (err error) {
 	d.node, err = cluster.Open(cluster.Config{
 		Dir: o.DataDir, Name: o.Name, Bind: o.Bind, Advertise: o.Advertise, TLS: tlsOf(source), Gossip: o.Gossip, GossipKey: gossipKey,
 		Join: o.Join, Voters: o.Voters, Reset: o.Reset, Version: Version,
-		SessionTTL: o.SessionTTL, OpTimeout: o.OpTimeout, Logger: d.log,
+		OpTimeout: o.OpTimeout, Logger: d.log,
 	})
 	if err != nil {
 		return openError(err)

@@ -21,8 +21,9 @@ var mayImport = map[string][]string{
 	"lockd/process": {},
 	"lockd/state":   {"lockd/queue"},
 	"lockd/table":   {"lockd/state", "lockd/queue"},
+	"lockd/duty":    {"lockd/state"},
 	"lockd":         {"lockd/table", "lockd/state", "lockd/queue", "lockd/process"},
-	"cluster":       {"lockd", "lockd/state"},
+	"cluster":       {"lockd", "lockd/duty", "lockd/state"},
 	"fs/conn":       {},
 	"fs/ioc":        {"lockd/queue"},
 	"fs":            {"fs/conn", "fs/ioc", "lockd", "lockd/state", "lockd/table", "lockd/queue", "lockd/process"},
@@ -32,7 +33,7 @@ var mayImport = map[string][]string{
 // pure are the packages that decide and do no I/O; mustNot is what they may never import, noClock what of package time they
 // may never call (durations are numbers).
 var (
-	pure    = []string{"lockd/queue", "lockd/state", "lockd/table"}
+	pure    = []string{"lockd/queue", "lockd/state", "lockd/table", "lockd/duty"}
 	mustNot = []string{"os", "net", "math/rand", "math/rand/v2", "sync", "syscall", "golang.org/x/sys/unix", "log", "log/slog"}
 	noClock = regexp.MustCompile(`\btime\.(Now|Since|Until|After|AfterFunc|Sleep|Tick|NewTimer|NewTicker)\b`)
 )
