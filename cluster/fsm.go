@@ -95,10 +95,13 @@ func (m *machine) Snapshot() (raft.FSMSnapshot, error) {
 	return snapshot{m.state.View()}, nil
 }
 
-// Restore replaces the state by a snapshot's.
+// Restore replaces the state by a snapshot's. One that cannot be read stops the node: the leader has no other, and would
+// send this one again and again.
 func (m *machine) Restore(r io.ReadCloser) error {
 	s, err := state.Read(r)
 	if err != nil {
+		m.failed = err
+		m.fail(err)
 		return err
 	}
 	m.replace(s)

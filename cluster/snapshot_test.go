@@ -3,7 +3,9 @@ package cluster
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/raft"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
@@ -221,4 +224,37 @@ func openFiles(t *testing.T) int {
 	list, err := os.ReadDir("/proc/self/fd")
 	must(t, err)
 	return len(list)
+}
+
+// TestUnknownSnapshotStopsTheNode: one that a newer version wrote, sent by the leader or found on the disk.
+func TestUnknownSnapshotStopsTheNode(t *testing.T) {
+	var b bytes.Buffer
+	_, err := state.New().View().WriteTo(&b)
+	must(t, err)
+	newer := b.Bytes()
+	newer[8]++ // the version that follows the magic
+	var failed error
+	m := &machine{fail: func(err error) { failed = err }}
+	if err := m.Restore(io.NopCloser(bytes.NewReader(newer))); !errors.Is(err, state.ErrUnknown) {
+		t.Errorf("restored: %v", err)
+	}
+	if failed == nil || !strings.Contains(failed.Error(), "install the version") {
+		t.Errorf("the node goes on: %v", failed)
+	}
+	if _, err := m.Snapshot(); err == nil {
+		t.Error("a snapshot of a state that is not there")
+	}
+
+	dir := t.TempDir()
+	store, err := raft.NewFileSnapshotStore(dir, 1, io.Discard)
+	must(t, err)
+	sink, err := store.Create(raft.SnapshotVersionMax, 1, 1, raft.Configuration{}, 1, nil)
+	must(t, err)
+	_, err = sink.Write(newer)
+	must(t, err)
+	must(t, sink.Close())
+	_, err = newestSnapshot(filepath.Join(dir, "snapshots"))
+	if v := (*versionError)(nil); !errors.As(err, &v) || !strings.Contains(v.msg, "install the version") {
+		t.Errorf("found on the disk: %v", err)
+	}
 }

@@ -49,6 +49,9 @@ func newestSnapshot(dir string) (*found, error) {
 	newest := names[len(names)-1]
 	path := filepath.Join(dir, newest.name)
 	f, err := readSnapshot(path, newest)
+	if errors.Is(err, state.ErrUnknown) {
+		return nil, &versionError{fmt.Sprintf("the snapshot %s cannot be read: %v", path, err)}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("the snapshot %s is damaged: %w", path, err)
 	}

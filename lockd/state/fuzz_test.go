@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/lockfs/lockfs/lockd/queue"
 	"github.com/lockfs/lockfs/lockd/state/statepb"
@@ -206,6 +208,62 @@ func TestUnknownEntries(t *testing.T) {
 	}
 	if _, err := s.Apply(5, Encode(nil)); err == nil {
 		t.Error("an entry was applied twice")
+	}
+}
+
+// TestUnknownFields puts a field that nobody knows into every message that an entry or a snapshot can have: whatever a newer
+// program adds, this one stops at it.
+func TestUnknownFields(t *testing.T) {
+	unknown := protowire.AppendVarint(protowire.AppendTag(nil, 9999, protowire.VarintType), 1)
+	var each func(m protoreflect.Message, root func() error)
+	tried := 0
+	each = func(m protoreflect.Message, root func() error) {
+		m.SetUnknown(unknown)
+		if err := root(); !errors.Is(err, ErrUnknown) || !strings.Contains(err.Error(), "field 9999 of "+string(m.Descriptor().Name())) {
+			t.Errorf("a field that is not known in %s: %v", m.Descriptor().Name(), err)
+		}
+		m.SetUnknown(nil)
+		tried++
+		fields := m.Descriptor().Fields()
+		for i := range fields.Len() {
+			f := fields.Get(i)
+			if f.Message() == nil {
+				continue
+			}
+			if f.IsList() {
+				each(m.Mutable(f).List().AppendMutable().Message(), root)
+			} else {
+				each(m.Mutable(f).Message(), root)
+			}
+			m.Clear(f)
+		}
+	}
+	b := &statepb.Batch{Version: Version}
+	each(b.ProtoReflect(), func() error {
+		if cmds := b.Commands; len(cmds) > 0 && cmds[0].Op == nil { // of the command itself
+			cmds[0].Op = &statepb.Command_Barrier{Barrier: &statepb.Barrier{}}
+		}
+		entry, err := proto.Marshal(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = New().Apply(1, entry)
+		return err
+	})
+	rec := new(statepb.Record)
+	each(rec.ProtoReflect(), func() error {
+		r := &snapshotReader{s: New(), count: 1}
+		r.s.cur.sessions = []*session{{}} // locks have one
+		if h := rec.GetHeader(); h != nil {
+			r.count = 0
+			if h.Limits == nil {
+				h.Limits = &statepb.SetLimits{}
+			}
+		}
+		return r.load(rec)
+	})
+	if tried < 40 {
+		t.Errorf("only %d messages tried", tried)
 	}
 }
 

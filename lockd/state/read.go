@@ -3,6 +3,7 @@ package state
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash"
 	"hash/crc32"
@@ -21,8 +22,11 @@ func Read(r io.Reader) (*State, error) {
 	sr := &snapshotReader{r: bufio.NewReaderSize(r, 1<<16), sum: crc32.New(castagnoli)}
 	s, err := sr.read()
 	if err != nil {
-		return nil, fmt.Errorf("lockfs: read a snapshot: %w, after %d bytes; use another snapshot, "+
-			"or reset this host and join again", err, sr.n)
+		todo := "use another snapshot, or reset this host and join again"
+		if errors.Is(err, ErrUnknown) {
+			todo = "install the version of lockfs that wrote it"
+		}
+		return nil, fmt.Errorf("lockfs: read a snapshot: %w, after %d bytes; %s", err, sr.n, todo)
 	}
 	return s, nil
 }
