@@ -63,7 +63,8 @@ func (h *handle) setRange(cancel <-chan struct{}, in *fuse.LkIn, wait bool) fuse
 	// The owner is noted first: its process may be killed while it waits, and its close then drops what was granted.
 	h.tookRange(in.Owner)
 	h.fs.ranges.add(rangeOwner{h.ino, in.Owner})
-	st := status(h.fs.host.LockRange(c, h.ino, r, wait), forRange)
+	_, err := h.fs.host.LockRange(c, h.ino, r, wait)
+	st := status(err, forRange)
 	if st == fuse.OK {
 		h.fs.settle(&in.InHeader, cancel)
 	}

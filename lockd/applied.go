@@ -7,7 +7,7 @@ import (
 // Applied tells the host of an applied entry: what it changed, and the state after it. Cluster calls it for every
 // entry, in order, from the goroutine that applies. It is quick and never waits.
 func (h *Host) Applied(index uint64, changes []state.Change, view *state.View) {
-	h.view.Store(view)
+	old := h.view.Swap(view)
 	for _, f := range h.onChange {
 		f(index, changes)
 	}
@@ -18,60 +18,19 @@ func (h *Host) Applied(index uint64, changes []state.Change, view *state.View) {
 	}
 	h.onTime()
 	for i := range changes {
-		h.applied(&changes[i], changes[i+1:], view)
+		h.applied(&changes[i], step{rest: changes[i+1:], old: old, view: view})
 	}
 	h.unlock()
 }
 
-// Restored tells the host that the state was replaced by a snapshot's. The session goes on if it lives there; what was
-// answered in between is not known: whoever waits for it gets ErrNoQuorum. OnChange functions are called with no
-// changes: anything may have changed.
-func (h *Host) Restored(view *state.View) {
-	h.view.Store(view)
-	for _, f := range h.onChange {
-		f(view.Index(), nil)
-	}
-	h.mu.Lock()
-	defer h.unlock()
-	if h.phase == fresh || h.phase == closed {
-		return
-	}
-	for _, q := range []*proposals{h.queue, h.former} {
-		if q == nil {
-			continue
-		}
-		s, lives := view.Session(q.session)
-		for len(q.list) > 0 && (!lives || q.list[0].seq <= s.Seq) {
-			q.answered(q.list[0].seq).finish(Result{}, ErrNoQuorum)
-		}
-		if !lives {
-			h.sessionEnded(&state.Change{Kind: state.SessionEnded, Session: q.session})
-		}
-	}
-	for id, w := range h.ranges {
-		h.rangeRestored(id, w, view)
-	}
-	h.table.Restored(view)
+// step is where a change stands: what follows it in the entry, and the state before and after the entry.
+type step struct {
+	rest      []state.Change
+	old, view *state.View
 }
 
-// rangeRestored ends a wait for a range that is no longer one.
-func (h *Host) rangeRestored(id uint64, w *rangeWait, v *state.View) {
-	for r := range v.RangeWaits(w.ino) {
-		if r.Session == h.lease.session && r.ID == id {
-			return
-		}
-	}
-	for r := range v.Ranges(w.ino) {
-		if r.Session == h.lease.session && r.Owner == w.want.Owner && r.Write == w.want.Write && r.Start <= w.want.Start && r.End >= w.want.End {
-			w.finish(nil)
-			return
-		}
-	}
-	w.finish(errSessionLost) // it is asked for again
-}
-
-// applied handles one change; rest are those that follow it in the entry.
-func (h *Host) applied(c *state.Change, rest []state.Change, v *state.View) {
+// applied handles one change.
+func (h *Host) applied(c *state.Change, at step) {
 	switch c.Kind {
 	case state.Done:
 		h.answer(c)
@@ -81,7 +40,7 @@ func (h *Host) applied(c *state.Change, rest []state.Change, v *state.View) {
 		}
 	case state.SessionOpened:
 		if c.Host == h.cfg.Name {
-			h.sessionOpened(c, v)
+			h.sessionOpened(c, at.view)
 		}
 	case state.SessionRenewed:
 		if c.Session == h.lease.session {
@@ -92,18 +51,18 @@ func (h *Host) applied(c *state.Change, rest []state.Change, v *state.View) {
 	case state.RangeGranted:
 		if c.Session == h.lease.session {
 			if r := h.ranges[c.ID]; r != nil {
-				r.finish(nil)
+				r.grant(c.Session)
 			}
 		}
 	case state.HostRefused, state.HostLowered:
-		h.recallAnswered(c, v)
+		h.recallAnswered(c, at.view)
 	case state.Recall:
 		if c.Session == h.lease.session {
 			h.hurry()
 		}
 	}
 	h.table.Applied(*c)
-	h.noticeOf(c, rest, v)
+	h.noticeOf(c, at)
 }
 
 // answer gives the answer to a command to whoever waits for it.
@@ -115,18 +74,19 @@ func (h *Host) answer(c *state.Change) {
 		}
 	}
 	for len(q.list) > 0 && q.list[0].seq < c.Seq {
-		q.answered(q.list[0].seq).finish(Result{}, ErrNoQuorum) // its answer was not seen
+		q.answered(q.list[0].seq).finish(Result{session: q.session}, errUnseen)
 	}
 	if p := q.answered(c.Seq); p != nil {
-		p.finish(Result{Index: c.Index, Ino: c.Ino, Generation: c.Generation, Code: c.Code}, nil)
+		p.finish(Result{Index: c.Index, Ino: c.Ino, Generation: c.Generation, Code: c.Code, session: c.Session}, nil)
 	}
 }
 
 // noticeOf tells of a change of the tree, of a value or of the hosts.
-func (h *Host) noticeOf(c *state.Change, rest []state.Change, v *state.View) {
+func (h *Host) noticeOf(c *state.Change, at step) {
+	v := at.view
 	switch c.Kind {
 	case state.Value, state.Invalidated:
-		h.valueNotice(c, rest, v)
+		h.valueNotice(c, at)
 		return
 	}
 	if !h.subscribed.Load() {
@@ -135,17 +95,15 @@ func (h *Host) noticeOf(c *state.Change, rest []state.Change, v *state.View) {
 	n := Notice{Time: h.wall(), Ino: c.Ino, Dir: c.Dir, Index: c.Index, By: h.partyOf(c.Session, v)}
 	switch c.Kind {
 	case state.Made:
-		n.Kind, n.Path = NoticeCreated, joinPath(v.Path(c.Parent), c.Name)
-		n.above = v.Ancestors(nil, c.Parent)
+		n.Kind, n.Path, n.above = NoticeCreated, at.path(c.Parent, c.Name), at.above(c.Parent)
 	case state.Removed:
 		if c.Parent == 0 {
 			return
 		}
-		n.Kind, n.Path = NoticeRemoved, joinPath(v.Path(c.Parent), c.Name)
-		n.above = v.Ancestors(nil, c.Parent)
+		n.Kind, n.Path, n.above = NoticeRemoved, at.path(c.Parent, c.Name), at.above(c.Parent)
 	case state.Moved:
-		n.Kind, n.Path, n.To = NoticeRenamed, joinPath(v.Path(c.Parent), c.Name), joinPath(v.Path(c.NewParent), c.NewName)
-		n.above = v.Ancestors(v.Ancestors(nil, c.Parent), c.NewParent)
+		n.Kind, n.Path, n.To = NoticeRenamed, at.path(c.Parent, c.Name), at.path(c.NewParent, c.NewName)
+		n.above = append(at.above(c.Parent), at.above(c.NewParent)...)
 	case state.SessionOpened:
 		if c.Session <= h.joined {
 			return // told of before
@@ -161,7 +119,7 @@ func (h *Host) noticeOf(c *state.Change, rest []state.Change, v *state.View) {
 }
 
 // valueNotice tells of a new or invalid value, also the locks of the resource here but the one that committed it.
-func (h *Host) valueNotice(c *state.Change, rest []state.Change, v *state.View) {
+func (h *Host) valueNotice(c *state.Change, at step) {
 	var listening []*Lock
 	for t := range h.table.Locks(c.Ino) {
 		if l := t.User.(*Lock); l.Listener != nil {
@@ -173,12 +131,12 @@ func (h *Host) valueNotice(c *state.Change, rest []state.Change, v *state.View) 
 	}
 	n := Notice{
 		Kind: NoticeValue, Time: h.wall(), Ino: c.Ino, Index: c.Index, Generation: c.Generation,
-		Path: v.Path(c.Ino), By: h.partyOf(c.Session, v),
+		Path: at.view.Path(c.Ino), By: h.partyOf(c.Session, at.view),
 	}
 	if c.Kind == state.Invalidated {
 		n.Kind = NoticeInvalid
 	}
-	author := h.author(c, rest)
+	author := h.author(c, at.rest)
 	for _, l := range listening {
 		if l != author {
 			h.tellListener(l, n)
@@ -212,10 +170,25 @@ func (h *Host) partyOf(session uint64, v *state.View) Party {
 	return Party{Host: s.Host}
 }
 
-// joinPath appends a name to the path of a directory.
-func joinPath(dir, name string) string {
-	if dir == "/" {
-		return dir + name
+// path is the path of an entry, in a directory that may be gone by the end of the log entry.
+func (at *step) path(dir uint64, name string) string {
+	switch path := at.has(dir).Path(dir); path {
+	case "":
+		return "" // it came and went within the entry
+	case "/":
+		return path + name
+	default:
+		return path + "/" + name
 	}
-	return dir + "/" + name
+}
+
+// above are a directory and its ancestors.
+func (at *step) above(dir uint64) []uint64 { return at.has(dir).Ancestors(nil, dir) }
+
+// has returns the later of the two views that has a node, if any has.
+func (at *step) has(ino uint64) *state.View {
+	if at.view.Node(ino) == nil {
+		return at.old
+	}
+	return at.view
 }

@@ -1,6 +1,9 @@
 package lockd
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // The errors of a Host, beside those of state.Code and table.Reason's meaning in them. fs has the errno of each.
 var (
@@ -27,6 +30,9 @@ var (
 	// ErrFlags refuses flags that do not fit the mode or each other.
 	ErrFlags = errors.New("the request's flags do not fit its mode")
 )
+
+// errUnseen is for a command that was applied, and answered in a part of the log that this host never saw.
+var errUnseen = fmt.Errorf("answered while this host was far behind: %w", ErrNoQuorum)
 
 // errSessionLost ends a wait that is to be started again in the next session.
 var errSessionLost = errors.New("the session was lost")

@@ -415,39 +415,3 @@ func TestCloseWithoutQuorum(t *testing.T) {
 		}
 	})
 }
-
-// TestRestored: the state comes as a snapshot in place of entries.
-func TestRestored(t *testing.T) {
-	bubble(t, func(r *rig) {
-		ino := r.make("/a")
-		l := r.lock(ino, queue.EX, 1)
-		session := r.h.Session()
-		r.m.SetDeaf(true)
-		under := r.asks(1, nil, func(c *lockd.Call, _ *lockd.Lock) error {
-			_, err := r.h.Do(c, appendTo(ino, "x"))
-			return err
-		}).waits()
-		r.m.Restore()
-		under.ends(lockd.ErrNoQuorum) // it was applied, but what was answered is not known
-		if got := r.value(ino); got != "x" {
-			t.Errorf("value %q", got)
-		}
-		if r.h.Session() != session || r.h.Check(l) != nil {
-			t.Errorf("session %d after %d, %v", r.h.Session(), session, r.h.Check(l))
-		}
-		if _, err := r.h.Do(nil, appendTo(ino, "y")); err != nil || r.value(ino) != "xy" {
-			t.Errorf("the next: %v, %q", err, r.value(ino))
-		}
-		r.m.SetDeaf(true)
-		r.log.EndSession(session)
-		synctest.Wait()
-		r.m.Restore()
-		synctest.Wait()
-		if l.Err() != lockd.ErrLost {
-			t.Errorf("the session is not in the snapshot: %v", l.Err())
-		}
-		if _, err := r.h.Do(nil, appendTo(ino, "z")); err != nil || r.value(ino) != "xyz" {
-			t.Errorf("in the end: %v, %q", err, r.value(ino))
-		}
-	})
-}

@@ -202,4 +202,6 @@ type Result struct {
 	Ino        uint64 // made; that exists; that is in the way
 	Generation uint64 // of the value committed
 	Code       state.Code
+
+	session uint64 // that it was answered in
 }

@@ -28,7 +28,7 @@ type pending struct {
 	lock *Lock         // whose commit it is, may be nil
 	need uint64        // the session that it makes sense in; 0: any
 	done chan struct{} // closed when answered; nil: nobody waits
-	late func(Result)  // told of an answer that nobody waits for any more
+	late func(Result)  // told of an answer that nobody waits for any more; not of one that was not seen
 	res  Result
 	err  error
 }

@@ -19,9 +19,11 @@ type Range struct {
 type rangeWait struct {
 	ino      uint64
 	want     Range
-	tid      uint32 // of the thread that waits, 0: none
+	asked    pending // the command
+	tid      uint32  // of the thread that waits, 0: none
 	done     chan struct{}
 	err      error
+	session  uint64 // that it was granted in
 	finished bool
 }
 
@@ -33,46 +35,74 @@ func (r *rangeWait) finish(err error) {
 	}
 }
 
-// LockRange locks a byte range. It returns nil; ErrBusy if it conflicts and wait is false; ErrInterrupted;
+// grant ends it well.
+func (r *rangeWait) grant(session uint64) {
+	r.session = session
+	r.finish(nil)
+}
+
+// answered reports whether the command is no longer on its way to the log: it is the state that has the wait, or nobody.
+func (r *rangeWait) answered() bool { return r.asked.seq != 0 && r.asked.done == nil }
+
+// LockRange locks a byte range and returns the session in which it has it: the lock is lost with that. ErrBusy if it conflicts and wait is false; ErrInterrupted;
 // ErrDeadlock for a cycle of POSIX owners; ErrNoQuorum if wait is false; ErrNoLocks. A wait outlasts
 // the loss of the session; what is locked does not.
-func (h *Host) LockRange(c *Call, ino uint64, r Range, wait bool) error {
+func (h *Host) LockRange(c *Call, ino uint64, r Range, wait bool) (session uint64, err error) {
 	for {
-		err := h.lockRange(c, ino, r, wait)
+		session, err := h.lockRange(c, ino, r, wait)
 		if err != errSessionLost {
-			return err
+			return session, err
 		}
 	}
 }
 
 // lockRange tries in one session. If that is lost meanwhile it returns errSessionLost.
-func (h *Host) lockRange(c *Call, ino uint64, r Range, wait bool) error {
+func (h *Host) lockRange(c *Call, ino uint64, r Range, wait bool) (session uint64, err error) {
 	w, id, err := h.beginRange(c, ino, r, wait)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer h.endRange(w, id)
 	cmd := &statepb.Command{Op: &statepb.Command_RangeLock{RangeLock: &statepb.RangeLock{
 		Ino: ino, Owner: r.Owner, Write: r.Write, Start: r.Start, End: r.End, Pid: r.PID, Id: id, Wait: wait, Ofd: r.OFD,
 	}}}
-	late := func(res Result) {
-		if res.Code == state.OK {
+	w.asked.late = func(res Result) {
+		switch res.Code {
+		case state.OK:
 			h.command(rangeUnlock(ino, r))
+		case state.Waiting:
+			h.command(rangeCancel(id))
 		}
 	}
-	res, err := h.do(c, cmd, &pending{late: late}, h.patience(c, wait))
+	res, err := h.do(c, cmd, &w.asked, h.patience(c, wait))
 	switch {
 	case err == ErrInterrupted:
 		return h.cancelRange(w, id)
-	case err != nil || res.Code != state.Waiting:
-		return rangeError(err)
+	case err != nil && err != errUnseen:
+		return 0, rangeError(err)
 	}
+	h.rangeAnswered(w, id, res, err)
 	select {
 	case <-w.done:
-		return w.err
+		return w.session, w.err
 	case <-c.cancel():
 	}
 	return h.cancelRange(w, id)
+}
+
+// rangeAnswered looks at an answer that is no refusal: it is worth something only if the session that it came in still
+// stands.
+func (h *Host) rangeAnswered(w *rangeWait, id uint64, res Result, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case res.session != h.lease.session:
+		w.finish(errSessionLost)
+	case err != nil:
+		h.rangeRestored(id, w, h.View())
+	case res.Code == state.OK:
+		w.grant(res.session)
+	}
 }
 
 // patience is how long an operation waits for its answer: if it may wait at all, until it is interrupted.
@@ -114,14 +144,14 @@ func (h *Host) endRange(w *rangeWait, id uint64) {
 
 // cancelRange withdraws a wait that was interrupted; if it was granted meanwhile, it stays granted. The command comes after
 // the one that asked, whenever the log takes them.
-func (h *Host) cancelRange(w *rangeWait, id uint64) error {
+func (h *Host) cancelRange(w *rangeWait, id uint64) (session uint64, err error) {
 	h.do(nil, rangeCancel(id), &pending{need: h.Session()}, patience{most: h.cfg.OpTimeout, keep: true}) // whatever the answer: the grant, if there was one, is in w
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if w.finished && w.err == nil {
-		return nil
+		return w.session, nil
 	}
-	return ErrInterrupted
+	return 0, ErrInterrupted
 }
 
 // rangeError turns the state's answer into this package's errors.
@@ -198,9 +228,12 @@ func (h *Host) TestRange(ino uint64, r Range) (conflict state.Range, host string
 	return conflict, s.Host, true
 }
 
-// loseRanges tells who waits for a range that the session is lost: it asks again in the next one.
+// loseRanges tells who waits for a range that the session is lost: it asks again in the next one. A command that is not
+// answered yet is asked again by itself.
 func (h *Host) loseRanges() {
 	for _, w := range h.ranges {
-		w.finish(errSessionLost)
+		if w.answered() {
+			w.finish(errSessionLost)
+		}
 	}
 }

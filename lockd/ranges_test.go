@@ -11,7 +11,10 @@ import (
 
 // lockRange lets a goroutine lock a range.
 func (r *rig) lockRange(ino uint64, want lockd.Range, wait bool) *asking {
-	return r.asks(want.PID, nil, func(c *lockd.Call, _ *lockd.Lock) error { return r.h.LockRange(c, ino, want, wait) })
+	return r.asks(want.PID, nil, func(c *lockd.Call, _ *lockd.Lock) error {
+		_, err := r.h.LockRange(c, ino, want, wait)
+		return err
+	})
 }
 
 func TestRanges(t *testing.T) {
@@ -124,7 +127,7 @@ func TestRangeOutlastsSession(t *testing.T) {
 	bubble(t, func(r *rig) {
 		ino := r.make("/a")
 		other, _ := r.start(lockd.Config{Name: "host2"})
-		if err := other.LockRange(nil, ino, lockd.Range{Owner: 1, Write: true, Start: 0, End: 9}, false); err != nil {
+		if _, err := other.LockRange(nil, ino, lockd.Range{Owner: 1, Write: true, Start: 0, End: 9}, false); err != nil {
 			t.Fatal(err)
 		}
 		a := r.lockRange(ino, lockd.Range{Owner: 1, Write: true, Start: 0, End: 9, PID: 2}, true).waits()

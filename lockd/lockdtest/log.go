@@ -168,6 +168,7 @@ type applied struct {
 type Member struct {
 	log *Log
 
+	telling sync.Mutex // held while the host is told, before log.mu and mu
 	mu      sync.Mutex
 	host    *lockd.Host
 	outbox  []applied
@@ -235,6 +236,8 @@ func (m *Member) SetDeaf(deaf bool) {
 
 // Restore throws away what was held back and gives the host a snapshot of the newest state in its place.
 func (m *Member) Restore() {
+	m.telling.Lock()
+	defer m.telling.Unlock()
 	m.log.mu.Lock()
 	m.mu.Lock()
 	m.outbox = nil
@@ -347,21 +350,25 @@ func (m *Member) run() {
 
 func (m *Member) step() bool {
 	m.mu.Lock()
-	if m.deaf || len(m.outbox) == 0 {
-		m.mu.Unlock()
-		return false
-	}
-	a, delay := m.outbox[0], m.delay
-	m.outbox = m.outbox[1:]
-	h := m.host
+	delay, wait := m.delay, m.delay > 0 && !m.deaf && len(m.outbox) > 0
 	m.mu.Unlock()
-	if delay > 0 {
+	if wait {
 		select {
 		case <-time.After(delay):
 		case <-m.log.stopped:
 			return false
 		}
 	}
+	m.telling.Lock()
+	defer m.telling.Unlock()
+	m.mu.Lock()
+	if m.deaf || len(m.outbox) == 0 {
+		m.mu.Unlock()
+		return false
+	}
+	a, h := m.outbox[0], m.host
+	m.outbox = m.outbox[1:]
+	m.mu.Unlock()
 	h.Applied(a.index, a.changes, a.view)
 	return true
 }
