@@ -2,6 +2,7 @@
 
 GO         ?= go
 PREFIX     ?= /usr/local
+SBIN       ?= /sbin
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME   ?= 1m
 SEEDS      ?= 20000
@@ -62,10 +63,12 @@ golden: ## rewrite the golden help texts
 	$(GO) test ./cmd/cli -update
 
 .PHONY: install
-install: build man ## into PREFIX (/usr/local)
+install: build man ## into PREFIX (/usr/local), and mount.lockfs into SBIN (/sbin), where mount(8) looks for it
 	install -D -m 755 build/lockfs $(DESTDIR)$(PREFIX)/bin/lockfs
-	install -d $(DESTDIR)$(PREFIX)/share/man/man1
+	install -d $(DESTDIR)$(SBIN) $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man8
+	ln -sfn $(PREFIX)/bin/lockfs $(DESTDIR)$(SBIN)/mount.lockfs
 	install -m 644 build/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 build/man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8
 
 .PHONY: clean
 clean: ## remove what make makes

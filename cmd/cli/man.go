@@ -11,6 +11,7 @@ import (
 
 	"github.com/lockfs/lockfs/cmd/daemon"
 	"github.com/lockfs/lockfs/cmd/exit"
+	"github.com/lockfs/lockfs/cmd/fstab"
 )
 
 // man writes the manual pages, which are made from the commands' own texts.
@@ -28,24 +29,32 @@ func man() *cobra.Command {
 				if c.Hidden || c.Name() == "help" || c.HasParent() && c.Parent().Name() == "completion" {
 					continue
 				}
-				file := filepath.Join(args[0], strings.ReplaceAll(c.CommandPath(), " ", "-")+".1")
-				if err := os.WriteFile(file, page(c), 0o644); err != nil {
-					return exit.Of("man", file, err)
+				if err := write(args[0], c, 1); err != nil {
+					return err
 				}
 			}
-			return nil
+			return write(args[0], fstab.Command(), 8)
 		},
 	}
 }
 
+// write writes the manual page of one command into a directory.
+func write(dir string, c *cobra.Command, section int) error {
+	file := filepath.Join(dir, fmt.Sprintf("%s.%d", strings.ReplaceAll(c.CommandPath(), " ", "-"), section))
+	if err := os.WriteFile(file, page(c, section), 0o644); err != nil {
+		return exit.Of("man", file, err)
+	}
+	return nil
+}
+
 // page is the manual page of one command, in the macros of man(7).
-func page(c *cobra.Command) []byte {
+func page(c *cobra.Command, section int) []byte {
 	title := strings.ReplaceAll(c.CommandPath(), " ", "-")
 	b := &strings.Builder{}
-	fmt.Fprintf(b, ".TH %s 1 \"\" \"lockfs %s\" \"lockfs\"\n", strings.ToUpper(title), daemon.Version)
+	fmt.Fprintf(b, ".TH %s %d \"\" \"lockfs %s\" \"lockfs\"\n", strings.ToUpper(title), section, daemon.Version)
 	fmt.Fprintf(b, ".SH NAME\n%s \\- %s\n", roff(title), roff(c.Short))
 	use := c.UseLine()
-	if !c.HasParent() {
+	if c.HasAvailableSubCommands() && !c.HasParent() {
 		use += " COMMAND"
 	}
 	fmt.Fprintf(b, ".SH SYNOPSIS\n.nf\n%s\n.fi\n", roff(use))
@@ -77,7 +86,7 @@ func page(c *cobra.Command) []byte {
 		fmt.Fprintf(b, ".SH EXAMPLES\n.nf\n%s\n.fi\n", roff(c.Example))
 	}
 	b.WriteString(".SH SEE ALSO\n")
-	if c.HasParent() {
+	if title != "lockfs" {
 		b.WriteString(".BR lockfs (1),\n")
 	}
 	b.WriteString(".BR flock (1),\n.BR flock (2),\n.BR fcntl (2)\n")

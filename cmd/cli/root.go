@@ -5,6 +5,7 @@ import (
 	"io"
 	"iter"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,14 +14,23 @@ import (
 	"github.com/lockfs/lockfs/cmd/bench"
 	"github.com/lockfs/lockfs/cmd/daemon"
 	"github.com/lockfs/lockfs/cmd/exit"
+	"github.com/lockfs/lockfs/cmd/fstab"
 	"github.com/lockfs/lockfs/cmd/run"
 )
 
-// Main runs the command line of this process and returns its exit code.
+// Main runs the command line of this process and returns its exit code. Called as mount.lockfs it is that.
 func Main() int {
+	if filepath.Base(os.Args[0]) == fstab.Name {
+		return fstab.Main(os.Args[1:], os.Stdout, os.Stderr)
+	}
+	awaited := fstab.Child()
 	root := New()
 	root.SetArgs(os.Args[1:])
-	return exit.Report(os.Stderr, root.Execute())
+	err := root.Execute()
+	if awaited {
+		exit.Report(os.Stdout, err)
+	}
+	return exit.Report(os.Stderr, err)
 }
 
 // New returns the root command with all others.

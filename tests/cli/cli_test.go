@@ -20,7 +20,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"lockfs": func() { os.Exit(cli.Main()) }})
+	main := func() { os.Exit(cli.Main()) }
+	testscript.Main(m, map[string]func(){"lockfs": main, "mount.lockfs": main})
 }
 
 // limit bounds one script.
