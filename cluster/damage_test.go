@@ -299,7 +299,7 @@ func TestStoreBits(t *testing.T) {
 // FuzzPages gives the reader of lockfs.db anything at all.
 func FuzzPages(f *testing.F) {
 	dir := f.TempDir()
-	must(f, createStore(dir, Identity{Format: 1, Cluster: "c", Host: "h"}))
+	must(f, createStore(dir, Identity{Format: 1, Cluster: "c", Host: "h"}, nil))
 	b, err := os.ReadFile(filepath.Join(dir, storeName))
 	must(f, err)
 	f.Add(b[:lastByte(b)+4096])
@@ -411,11 +411,11 @@ func TestUnfounded(t *testing.T) {
 		},
 		"db": func(t *testing.T, dir string) {
 			must(t, makeDirs(dir))
-			must(t, createStore(dir, Identity{Format: 1, Cluster: "c", Host: "h", Name: "n", Created: time.Now()}))
+			must(t, createStore(dir, Identity{Format: 1, Cluster: "c", Host: "h", Name: "n", Created: time.Now()}, nil))
 		},
 		"term": func(t *testing.T, dir string) {
 			must(t, makeDirs(dir))
-			must(t, createStore(dir, Identity{Format: 1, Cluster: "c", Host: "h", Name: "n", Created: time.Now()}))
+			must(t, createStore(dir, Identity{Format: 1, Cluster: "c", Host: "h", Name: "n", Created: time.Now()}, nil))
 			s, err := openStore(filepath.Join(dir, storeName))
 			must(t, err)
 			must(t, s.SetUint64([]byte(keyCurrentTerm), 1))

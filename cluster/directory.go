@@ -138,6 +138,10 @@ func isNew(dir string) (bool, error) {
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return false, err
 	}
+	if _, err := os.Lstat(filepath.Join(dir, restoreName)); err == nil {
+		return false, errors.New("a snapshot was being restored to it and that was cut off; restore it again, " +
+			"or remove what is in the directory to start afresh")
+	}
 	list, err := os.ReadDir(dir)
 	if err != nil {
 		return false, err

@@ -206,6 +206,27 @@ func (j *journal) drop(first, last uint64) error {
 	return err
 }
 
+// dropAll drops all entries.
+func (j *journal) dropAll() error {
+	first, err := j.wal.FirstIndex()
+	if err == nil && j.last > 0 {
+		err = j.drop(first, j.last)
+	}
+	if err != nil {
+		j.broken = err
+		return err
+	}
+	j.last = 0
+	return nil
+}
+
+// clear drops all entries, for which a snapshot was installed.
+func (j *journal) clear() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.dropAll()
+}
+
 func (j *journal) StoreLog(l *raft.Log) error { return j.StoreLogs([]*raft.Log{l}) }
 
 func (j *journal) IsMonotonic() bool { return true }
@@ -296,15 +317,9 @@ func (j *journal) toDisk(commit func() error) error {
 			return err
 		}
 	}
-	first, err := j.wal.FirstIndex()
-	if err == nil && j.last > 0 { // of an attempt before this one
-		err = j.drop(first, j.last)
-	}
-	if err != nil {
-		j.broken = err
+	if err := j.dropAll(); err != nil { // what an attempt before this one left
 		return err
 	}
-	j.last = 0
 	if err := j.memory.batches(j.insist); err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ type testJournal struct {
 func newTestJournal(t fataler, dir string) *testJournal {
 	j := &testJournal{dir: dir}
 	must(t, os.MkdirAll(filepath.Join(dir, logName), 0o700))
-	must(t, createStore(dir, Identity{Format: 1, Cluster: "c", Host: "h", Founded: true}))
+	must(t, createStore(dir, Identity{Format: 1, Cluster: "c", Host: "h", Founded: true}, nil))
 	j.open(t)
 	return j
 }

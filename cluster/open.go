@@ -81,7 +81,7 @@ func open(c Config) (n *Node, err error) {
 		if c.joins != "" {
 			was.identity.Cluster, was.identity.Founded = c.joins, true
 		}
-		if err := createStore(c.Dir, was.identity); err != nil {
+		if err := createStore(c.Dir, was.identity, nil); err != nil {
 			return nil, fmt.Errorf("make %s: %w", storeName, err)
 		}
 	}
@@ -109,6 +109,9 @@ func openVerified(c Config, was *contents, lock *dirLock, stream *stream) (n *No
 	if n.store, err = openStore(filepath.Join(c.Dir, storeName)); err != nil {
 		return nil, err
 	}
+	if err := os.Remove(filepath.Join(c.Dir, restoreName)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
 	if was.stopped != nil {
 		if err := n.store.delete(bucketDaemon, keyStopped); err != nil {
 			return nil, err
@@ -129,6 +132,11 @@ func openVerified(c Config, was *contents, lock *dirLock, stream *stream) (n *No
 	n.journal.ended, n.journal.grew = n.appendEnded, n.snap.grew
 	if was.inMemory() {
 		n.journal.keepIn(newMemory(&n.snap))
+	}
+	if was.obsolete {
+		if err := n.journal.clear(); err != nil {
+			return nil, err
+		}
 	}
 	if err := n.reserve.refill(); err != nil {
 		n.log.Warn("no room for the reserve that keeps locks going when the disk is full", "dir", c.Dir, "err", err)

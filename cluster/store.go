@@ -30,7 +30,7 @@ var _ raft.StableStore = (*store)(nil)
 const (
 	bucketIdentity = "identity" // keyIdentity
 	bucketRaft     = "raft"     // raft's own keys
-	bucketLog      = "log"      // keySegments, keyKept
+	bucketLog      = "log"      // keySegments, keyKept, keyInstalled
 	bucketDaemon   = "daemon"   // keyMounts, keyStopped
 )
 
@@ -38,11 +38,12 @@ var buckets = []string{bucketIdentity, bucketRaft, bucketLog, bucketDaemon}
 
 // The keys that are not raft's; their values are JSON.
 const (
-	keyIdentity = "identity" // Identity
-	keySegments = "segments" // types.PersistentState
-	keyKept     = "kept"     // kept, once it was decided
-	keyMounts   = "mounts"   // Record
-	keyStopped  = "stopped"  // stopped, only after a clean stop
+	keyIdentity  = "identity"  // Identity
+	keySegments  = "segments"  // types.PersistentState
+	keyKept      = "kept"      // kept, once it was decided
+	keyInstalled = "installed" // installed
+	keyMounts    = "mounts"    // Record
+	keyStopped   = "stopped"   // stopped, only after a clean stop
 )
 
 // keyCurrentTerm is raft's (api.go).
@@ -72,6 +73,13 @@ type kept struct {
 	Memory bool `json:"memory"` // the log's files count for nothing
 }
 
+// installed names the newest snapshot that did not come of this host's own log but takes its place: the leader's, or an
+// operator's. It is noted before that snapshot is there.
+type installed struct {
+	Index uint64 `json:"index"`
+	Term  uint64 `json:"term"`
+}
+
 // storeSize is allocated at once, many times what the values need, so that no vote and no change of segments
 // ever waits for room on the disk.
 const storeSize = 256 << 10
@@ -85,8 +93,8 @@ func newID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// createStore makes lockfs.db whole or not at all.
-func createStore(dir string, id Identity) (err error) {
+// createStore makes lockfs.db whole or not at all. fill, which may be nil, puts further values into it.
+func createStore(dir string, id Identity, fill func(*store) error) (err error) {
 	path := filepath.Join(dir, storeName)
 	tmp := path + tmpSuffix
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -106,6 +114,9 @@ func createStore(dir string, id Identity) (err error) {
 	})
 	if err == nil {
 		err = s.putJSON(bucketIdentity, keyIdentity, id)
+	}
+	if err == nil && fill != nil {
+		err = fill(s)
 	}
 	if err = errors.Join(err, s.Close()); err != nil {
 		return err

@@ -17,17 +17,20 @@ import (
 
 // contents is what a data directory holds, all of it verified.
 type contents struct {
-	identity Identity
-	record   Record   // of the run before
-	stopped  *stopped // the run before was stopped cleanly
-	kept     *kept    // nil: not said
-	list     types.PersistentState
-	values   map[string][]byte // of lockfs.db, by bucket/key
+	identity  Identity
+	record    Record   // of the run before
+	stopped   *stopped // the run before was stopped cleanly
+	kept      *kept    // nil: not said
+	installed installed
+	list      types.PersistentState
+	values    map[string][]byte // of lockfs.db, by bucket/key
 
 	snapshot *found // nil: none
 	first    uint64 // of the log's entries, 0 if there are none
 	last     uint64
 	lastTerm uint64
+	snapTerm uint64 // of the log's entry that the snapshot is of, 0 if it has none
+	obsolete bool   // a snapshot was installed that takes the log's place
 	entries  uint64 // after the snapshot
 	bytes    int64  // of those entries' data
 }
@@ -98,6 +101,7 @@ func (c *contents) readStore(path string) error {
 		bucketIdentity + "/" + keyIdentity: &c.identity,
 		bucketLog + "/" + keySegments:      &c.list,
 		bucketLog + "/" + keyKept:          &c.kept,
+		bucketLog + "/" + keyInstalled:     &c.installed,
 		bucketDaemon + "/" + keyMounts:     &c.record,
 		bucketDaemon + "/" + keyStopped:    &c.stopped,
 	} {
@@ -133,7 +137,7 @@ func (c *contents) readLog(dir string) error {
 	if _, err := os.Stat(dir); err != nil && (c.identity.Founded || !errors.Is(err, fs.ErrNotExist)) {
 		return err
 	}
-	if len(c.list.Segments) == 0 && c.identity.Founded {
+	if len(c.list.Segments) == 0 && c.identity.Founded && !c.wasInstalled() {
 		return fmt.Errorf("%s lists no segments of the log", storeName)
 	}
 	if err := c.readSegments(dir); err != nil {
@@ -143,10 +147,24 @@ func (c *contents) readLog(dir string) error {
 		return err
 	}
 	if c.inMemory() { // what is here is of a change to disk that was cut off
-		c.first, c.last, c.lastTerm, c.entries, c.bytes = 0, 0, 0, 0, 0
+		c.forget()
 		return nil
 	}
-	return c.whole()
+	if err := c.whole(); err != nil {
+		return err
+	}
+	if c.obsolete {
+		c.forget()
+	}
+	return nil
+}
+
+// forget leaves the log on disk out of account.
+func (c *contents) forget() { c.first, c.last, c.lastTerm, c.entries, c.bytes = 0, 0, 0, 0, 0 }
+
+// wasInstalled says whether the snapshot did not come of this host's own log.
+func (c *contents) wasInstalled() bool {
+	return c.snapshot != nil && c.installed == installed{c.snapshot.Index, c.snapshot.Term}
 }
 
 // inMemory says whether the log was kept in memory: nothing of it is left.
@@ -197,6 +215,9 @@ func (c *contents) readSegment(path string, info types.SegmentInfo, tail bool) e
 		c.lastTerm, c.last = l.Term, l.Index
 		if c.first == 0 && l.Index >= info.MinIndex {
 			c.first = l.Index
+		}
+		if l.Index == after {
+			c.snapTerm = l.Term
 		}
 		if l.Index > after {
 			c.entries++
@@ -266,7 +287,9 @@ func (c *contents) whole() error {
 		return fmt.Errorf("%s has no entries and there is no snapshot: what was stored is gone", logName)
 	case c.first > snap+1:
 		return fmt.Errorf("a snapshot is missing: the log starts at entry %d and the newest snapshot is of entry %d", c.first, snap)
-	case c.first != 0 && c.last < snap: // a crash right after a leader's snapshot was installed comes to this too
+	case c.wasInstalled() && c.first != 0 && c.first <= snap && c.snapTerm != c.snapshot.Term:
+		c.obsolete = true // a crash kept it from being dropped
+	case c.first != 0 && c.last < snap:
 		return fmt.Errorf("the end of the log is missing: it ends with entry %d and the snapshot is of entry %d", c.last, snap)
 	}
 	if term, ok := c.values[bucketRaft+"/"+keyCurrentTerm]; c.lastTerm > 0 && c.identity.Founded &&
