@@ -83,14 +83,14 @@ func (c *testCluster) join(as func(*raft.Raft, raft.ServerID, raft.ServerAddress
 	}
 	n.config.dial = func(ctx context.Context, address string) (net.Conn, error) { return c.net.dial(ctx, ip, address) }
 	if i > 0 {
-		n.config.joins = c.nodes[0].identity.Cluster
+		n.config.joins = c.nodes[0].Identity().Cluster
 	}
 	if c.config != nil {
 		c.config(i, &n.config)
 	}
 	c.nodes = append(c.nodes, n)
 	n.start()
-	n.config.Bind, n.id = n.address, raft.ServerID(n.identity.Host)
+	n.config.Bind, n.id = n.address, raft.ServerID(n.Identity().Host)
 	if i > 0 {
 		must(c.t, as(c.leader().raft, n.id, raft.ServerAddress(n.address), 0, 0).Error())
 	}

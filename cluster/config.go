@@ -40,9 +40,12 @@ type Config struct {
 	// Logger gets what is worth telling. nil: slog.Default().
 	Logger *slog.Logger
 
-	limits logLimits                  // zero: defaultLogLimits
-	openIn func([]Mount) (Use, error) // nil: inUse
-	bootID string                     // empty: BootID
+	limits     logLimits                  // zero: defaultLogLimits
+	openIn     func([]Mount) (Use, error) // nil: inUse
+	goneAfter  time.Duration              // 0: goneAfter
+	fastGossip bool                       // failures are found at once
+
+	bootID string // empty: BootID
 	fault  func(op, name string) error
 
 	joins   string                                                      // a new directory is a member's of this cluster, which knows of it
@@ -88,6 +91,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Voters == 0 {
 		c.Voters = 5
+	}
+	if c.goneAfter == 0 {
+		c.goneAfter = goneAfter
 	}
 	if c.OpTimeout == 0 {
 		c.OpTimeout = 5 * time.Second

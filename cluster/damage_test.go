@@ -426,7 +426,7 @@ func TestUnfounded(t *testing.T) {
 			must(t, err)
 			_, trans := raft.NewInmemTransport("127.0.0.1:1")
 			rc := raft.DefaultConfig()
-			rc.LocalID = raft.ServerID(n.identity.Host)
+			rc.LocalID = raft.ServerID(n.id())
 			must(t, n.foundCluster(trans, rc))
 			id := n.Identity()
 			must(t, n.Close())

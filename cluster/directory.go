@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -124,10 +125,10 @@ func ours(dir, path string) bool {
 	}
 	top, _, _ := strings.Cut(rel, string(filepath.Separator))
 	switch top {
-	case lockName, storeName, storeName + tmpSuffix, logName, snapsName:
+	case lockName, storeName, storeName + tmpSuffix, logName, snapsName, initName, initAnswerName:
 		return true
 	}
-	return false
+	return isOld(top)
 }
 
 // isNew says whether a data directory has yet to be made; an error if lockfs.db is missing from one that was used,
@@ -147,9 +148,9 @@ func isNew(dir string) (bool, error) {
 		return false, err
 	}
 	for _, e := range list {
-		switch e.Name() {
-		case lockName, storeName + tmpSuffix, "lost+found":
-		case logName, snapsName:
+		switch name := e.Name(); {
+		case slices.Contains([]string{lockName, storeName + tmpSuffix, initName, initAnswerName, "lost+found"}, name), isOld(name):
+		case name == logName, name == snapsName:
 			below, err := os.ReadDir(filepath.Join(dir, e.Name()))
 			if err != nil {
 				return false, err

@@ -5,6 +5,8 @@ import "errors"
 // Kinds of the errors of Open, for errors.Is. Every other error means that the directory cannot be used as it is.
 var (
 	ErrInUse   = errors.New("in use")  // another daemon has the data directory, or another program the port
+	ErrRemoved = errors.New("removed") // the host is no member of its cluster any more
+	ErrRefused = errors.New("refused") // the cluster does not admit the host as it is
 	ErrDamaged = errors.New("damaged") // something in the data directory is not what was written
 )
 

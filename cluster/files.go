@@ -21,6 +21,9 @@ const (
 	snapsName   = "snapshots" // raft.FileSnapshotStore's
 	reserveName = "reserve"   // room for when the disk is full, see reserve
 	tmpSuffix   = ".tmp"
+
+	initName       = "init"        // RequestInit asks for it
+	initAnswerName = "init.answer" // why it was not done
 )
 
 // files is the file system as raft-wal sees it (types.VFS), and makes the log's files so that they can be verified:

@@ -45,8 +45,9 @@ func (n *Node) follow() {
 			was, pause, failing = now, 0, time.Time{}
 		}
 		var retry <-chan time.Time
-		if now.id != "" && string(now.id) != n.identity.Host {
+		if now.id != "" && string(now.id) != n.id() {
 			worked, err := n.linked(now, changes)
+			n.doubt(err)
 			switch {
 			case worked:
 				pause, failing = 0, time.Time{}
@@ -130,7 +131,7 @@ func (n *Node) link(ctx context.Context, to leader) (worked bool, err error) {
 	go func() {
 		defer close(caughtUp)
 		if n.awaited.wait(ctx, accepted.Index, n.stateIndex) == nil {
-			n.isReady()
+			n.isCaughtUp()
 		}
 	}()
 	err = newLink(n.proposer, n.duty).run(stream)
@@ -142,8 +143,18 @@ func (n *Node) link(ctx context.Context, to leader) (worked bool, err error) {
 // stateIndex is the entry that this host's state is as of.
 func (n *Node) stateIndex() uint64 { return n.machine.view.Load().Index() }
 
-// isReady lets Ready return.
-func (n *Node) isReady() { n.readyOnce.Do(func() { close(n.ready) }) }
+// isCaughtUp notes that this host's state was up to date, isAnnounced that the leader knows it; Ready waits for both.
+func (n *Node) isCaughtUp()  { n.isReady(&n.caughtUp) }
+func (n *Node) isAnnounced() { n.isReady(&n.announced) }
+
+func (n *Node) isReady(part *bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	was := n.caughtUp && n.announced
+	if *part = true; !was && n.caughtUp && n.announced {
+		close(n.ready)
+	}
+}
 
 // led is what a Host may also be.
 type led interface {

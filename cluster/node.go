@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/raft"
 	"google.golang.org/grpc"
 
+	"github.com/lockfs/lockfs/cluster/gossip"
 	"github.com/lockfs/lockfs/cluster/seldom"
 	"github.com/lockfs/lockfs/cluster/wire"
 	"github.com/lockfs/lockfs/lockd/state"
@@ -25,7 +26,7 @@ import (
 type Node struct {
 	config   Config
 	log      *slog.Logger
-	identity Identity
+	identity known
 	former   former
 
 	lock    *dirLock
@@ -50,27 +51,41 @@ type Node struct {
 	room     room
 	snap     snapper
 
+	gossip         *gossip.Gossip // nil: none
+	book           *addresses
+	altering       chan struct{} // 1: held by who changes the members
+	membersChanged chan struct{} // 1: gossip or the list of hosts did, for announce
+	lookAround     chan struct{} // 1: likewise, for members
+	doubted        chan struct{} // 1: the leader may not know this host
+	leaving        atomic.Bool   // Leave was called
+	outside        atomic.Bool   // this host is no member any more
+
 	tenureState tenureState
 	stop        chan struct{}  // closed by Close
 	leading     sync.WaitGroup // the goroutine of tenures, which alone adds to barriers
 	barriers    sync.WaitGroup
 	ended       sync.WaitGroup // the others
 	ready       chan struct{}  // closed when entries can be proposed for the first time
-	readyOnce   sync.Once
-	failed      chan struct{} // closed when the node cannot go on
+	failed      chan struct{}  // closed when the node cannot go on
 	diskErr     atomic.Pointer[error]
 
-	mu     sync.Mutex
-	err    error // why failed is closed
-	closed bool
+	mu        sync.Mutex
+	err       error // why failed is closed
+	closed    bool
+	caughtUp  bool            // this host's state was up to date once
+	announced bool            // and the leader knows it as it is now
+	removed   map[string]bool // ids of hosts whose removal was applied here
 }
 
 func newNode(c Config, was *contents) *Node {
 	n := &Node{
-		config: c, log: c.Logger, identity: was.identity, former: former{record: was.record}, start: was,
+		config: c, log: c.Logger, former: former{record: was.record}, start: was,
 		hasLog: was.snapshot != nil || was.kept != nil,
 		leads:  make(chan bool, 8), stop: make(chan struct{}), ready: make(chan struct{}), failed: make(chan struct{}),
+		altering: make(chan struct{}, 1), membersChanged: make(chan struct{}, 1), lookAround: make(chan struct{}, 1),
+		doubted: make(chan struct{}, 1), removed: map[string]bool{},
 	}
+	n.identity.now.Store(&was.identity)
 	n.tenureState.changed = make(chan struct{})
 	n.seldom = seldom.New(c.Logger)
 	n.snap.limits = c.limits
@@ -100,15 +115,26 @@ func (n *Node) Start(host Host) error {
 		first = n.start.snapshot.state
 	}
 	n.start = nil
+	n.book = &addresses{self: n.id(), own: n.port.Addr().String()}
+	n.book.learn(nil, first.View())
 	n.machine.replace(first)
-	if err := n.startRaft(); err != nil {
+	err := n.startRaft()
+	if err == nil && n.gossip != nil {
+		err = n.gossip.Start(n.member())
+	}
+	if err != nil {
 		n.proposer.close()
 		n.proposer = nil
+		if n.raft != nil {
+			n.raft.Shutdown().Error()
+			n.raft = nil
+		}
 		return fmt.Errorf("lockfs: start this host's part in the cluster: %w", err)
 	}
 	n.leading.Go(n.tenures)
-	n.ended.Go(n.snapshots)
-	n.ended.Go(n.follow)
+	for _, f := range []func(){n.snapshots, n.follow, n.members, n.announce} {
+		n.ended.Go(f)
+	}
 	n.serve()
 	return nil
 }
@@ -118,6 +144,7 @@ func (n *Node) applied(b appliedBatch) {
 	if b.members {
 		n.hints.changed()
 	}
+	n.noteHosts(b.changes)
 	n.hints.applied(b.index, b.term)
 	n.duty.watch(b.changes)
 	n.awaited.reached(n.stateIndex())
@@ -126,6 +153,7 @@ func (n *Node) applied(b appliedBatch) {
 // replaced sees a whole new state.
 func (n *Node) replaced(view *state.View) {
 	n.duty.replaced(view)
+	token(n.lookAround)
 	n.awaited.reached(view.Index())
 }
 
@@ -141,12 +169,13 @@ func (n *Node) installed() {
 
 // self is who this host is to others.
 func (n *Node) self() wire.Identity {
-	return wire.Identity{Cluster: n.identity.Cluster, Host: n.identity.Host}
+	id := n.identity.now.Load()
+	return wire.Identity{Cluster: id.Cluster, Host: id.Host}
 }
 
 func (n *Node) startRaft() error {
 	c := raft.DefaultConfig()
-	c.LocalID = raft.ServerID(n.identity.Host)
+	c.LocalID = raft.ServerID(n.id())
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = heartbeatTimeout, electionTimeout, leaseTimeout
 	c.CommitTimeout = commitTimeout
 	c.MaxAppendEntries, c.BatchApplyCh = maxAppend, true
@@ -158,7 +187,8 @@ func (n *Node) startRaft() error {
 	c.NotifyCh = n.leads
 	c.Logger = n.hclog("raft")
 	n.trans = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: n.port.StreamLayer(), MaxPool: transportPool, Timeout: transportTimeout, Logger: n.hclog("transport"),
+		ServerAddressProvider: n.book,
+		Stream:                n.port.StreamLayer(), MaxPool: transportPool, Timeout: transportTimeout, Logger: n.hclog("transport"),
 	})
 	if err := n.foundCluster(n.trans, c); err != nil {
 		return err
@@ -172,6 +202,7 @@ func (n *Node) startRaft() error {
 		return err
 	}
 	n.hints.raft = n.raft
+	n.book.raft.Store(n.raft)
 	if err := n.hurry(); err != nil {
 		n.raft.Shutdown().Error()
 		n.raft = nil
@@ -188,7 +219,7 @@ func (n *Node) hurry() error {
 		return err
 	}
 	servers := f.Configuration().Servers
-	if len(servers) != 1 || string(servers[0].ID) != n.identity.Host || servers[0].Suffrage != raft.Voter {
+	if len(servers) != 1 || string(servers[0].ID) != n.id() || servers[0].Suffrage != raft.Voter {
 		return nil
 	}
 	longer := n.reloadable(n.config.limits.trailing)
@@ -278,12 +309,6 @@ func (n *Node) fail(err error) {
 	}
 }
 
-// Identity says whose data directory it is.
-func (n *Node) Identity() Identity { return n.identity }
-
-// Name returns the host's name, for its sessions.
-func (n *Node) Name() string { return n.identity.Name }
-
 // closeTimeout bounds how long Close waits for what is under way; only a disk that hangs needs it.
 const closeTimeout = 5 * time.Second
 
@@ -303,6 +328,11 @@ func (n *Node) Close() error {
 		n.proposer.shut()
 	}
 	close(n.stop)
+	if n.gossip != nil {
+		if err := n.gossip.Close(n.Err() == nil); err != nil {
+			n.log.Debug("gossip", "err", err)
+		}
+	}
 	if n.raft != nil {
 		if !within(closeTimeout, n.proposer.close) {
 			n.log.Warn("the disk does not answer: stopping all the same", "dir", n.config.Dir)

@@ -5,15 +5,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/hashicorp/raft"
 
+	"github.com/lockfs/lockfs/cluster/gossip"
 	"github.com/lockfs/lockfs/cluster/wire"
 )
 
 // Open locks the data directory against a second daemon, verifies everything in it, takes the port and opens the log.
-// A directory that is missing or empty becomes a new cluster of one. What a crash leaves is put in order; anything else
+// A directory that is missing or empty becomes a new cluster of one, or with Config.Join a host that waits to be admitted. What a crash leaves is put in order; anything else
 // that is wrong (a damaged or missing file, a newer format, rights that are too wide or too narrow, a port that is
 // taken) is an error that says what is wrong and what to do, and nothing in the directory is changed.
 //
@@ -61,8 +61,11 @@ func open(c Config) (n *Node, err error) {
 		return nil, err
 	}
 	was := &contents{}
-	if !fresh {
-		if was, err = verify(c.Dir); err != nil {
+	if !fresh && !c.Reset {
+		if was, err = verify(c.Dir); err == nil {
+			err = c.mayStart(&was.identity)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -71,21 +74,35 @@ func open(c Config) (n *Node, err error) {
 		return nil, err
 	}
 	defer undo(stream.Close)
+	heard, err := c.listenGossip(stream)
+	if err != nil {
+		return nil, err
+	}
+	if heard != nil {
+		defer undo(func() error { return heard.Close(false) })
+	}
 
 	// From here on the directory is changed.
-	if err := errors.Join(lock.sign(), makeDirs(c.Dir)); err != nil {
+	if c.Reset {
+		to, err := moveAside(c.Dir)
+		if err != nil {
+			return nil, err
+		}
+		if to != "" {
+			c.Logger.Info("starting as a new host, as --reset asks", "old data", to)
+		}
+		fresh = true
+	}
+	if err := errors.Join(lock.sign(), makeDirs(c.Dir), clearInit(c.Dir)); err != nil {
 		return nil, err
 	}
 	if fresh {
-		was.identity = Identity{Format: FormatVersion, Cluster: newID(), Host: newID(), Name: c.name(""), Created: time.Now().UTC()}
-		if c.joins != "" {
-			was.identity.Cluster, was.identity.Founded = c.joins, true
-		}
+		was.identity = c.newIdentity()
 		if err := createStore(c.Dir, was.identity, nil); err != nil {
 			return nil, fmt.Errorf("make %s: %w", storeName, err)
 		}
 	}
-	return openVerified(c, was, lock, stream)
+	return openVerified(c, was, lock, stream, heard)
 }
 
 func makeDirs(dir string) error {
@@ -98,9 +115,9 @@ func makeDirs(dir string) error {
 }
 
 // openVerified opens what was found and verified.
-func openVerified(c Config, was *contents, lock *dirLock, stream *stream) (n *Node, err error) {
+func openVerified(c Config, was *contents, lock *dirLock, stream *stream, heard *gossip.Gossip) (n *Node, err error) {
 	n = newNode(c, was)
-	n.lock = lock
+	n.lock, n.gossip = lock, heard
 	defer func() {
 		if err != nil {
 			n.closeFiles()
@@ -117,11 +134,8 @@ func openVerified(c Config, was *contents, lock *dirLock, stream *stream) (n *No
 			return nil, err
 		}
 	}
-	if name := c.name(was.identity.Name); name != was.identity.Name {
-		n.identity.Name = name
-		if err := n.store.putJSON(bucketIdentity, keyIdentity, n.identity); err != nil {
-			return nil, err
-		}
+	if err := n.become(func(id *Identity) { id.Name = c.name(id.Name) }); err != nil {
+		return nil, err
 	}
 	log := filepath.Join(c.Dir, logName)
 	n.reserve = newReserve(log, c.limits.segment)
@@ -153,28 +167,18 @@ func openVerified(c Config, was *contents, lock *dirLock, stream *stream) (n *No
 		return nil, err
 	}
 	n.port, err = wire.New(wire.Config{
-		Listener: stream.Listener, Advertise: stream.advertise, TLS: c.TLS, Self: n.self, Dial: c.dial, Logger: c.Logger,
+		Listener: stream.Listener, Advertise: stream.advertise, TLS: c.TLS, Self: n.self, Removed: n.isRemoved, Dial: c.dial, Logger: c.Logger,
 	})
 	return n, err
 }
 
-// foundCluster writes the first entry of a new cluster, whose only voter is this host. A crash before it was noted that this
-// was done leaves the term, or the term and the entry.
-func (n *Node) foundCluster(trans raft.Transport, config *raft.Config) error {
-	if n.identity.Founded {
-		return nil
+// mayStart says why a host that was one before must not go on as it is.
+func (c Config) mayStart(id *Identity) error {
+	switch {
+	case id.stage() == gone:
+		return errLeft()
+	case id.stage() == waiting && len(c.Join) == 0:
+		return errors.New("its host waits to be admitted to a cluster: start it with --join as before, or with --reset to found a cluster of its own")
 	}
-	if last, err := n.journal.LastIndex(); err != nil {
-		return err
-	} else if last == 0 {
-		if err := n.store.SetUint64([]byte(keyCurrentTerm), 0); err != nil {
-			return err
-		}
-		self := raft.Configuration{Servers: []raft.Server{{ID: config.LocalID, Address: trans.LocalAddr()}}}
-		if err := raft.BootstrapCluster(config, n.journal, n.store, n.snaps, trans, self); err != nil {
-			return fmt.Errorf("found the cluster: %w", err)
-		}
-	}
-	n.identity.Founded = true
-	return n.store.putJSON(bucketIdentity, keyIdentity, n.identity)
+	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/lockfs/lockfs/cluster/clusterpb"
 	"github.com/lockfs/lockfs/cluster/wire"
+	"github.com/lockfs/lockfs/lockd/state"
 )
 
 // service answers other hosts.
@@ -82,12 +83,16 @@ func (n *Node) tenure(ctx context.Context) (*tenure, error) {
 // Forward takes a follower's proposals and renewals, for as long as this tenure lasts.
 func (s *service) Forward(stream clusterpb.Cluster_ForwardServer) error {
 	n := s.node
-	if from, _ := wire.PeerOf(stream.Context()); from.Cluster == "" || from.Cluster != n.self().Cluster {
-		return status.Error(codes.PermissionDenied, "this is for members of the cluster")
+	if err := s.members(stream.Context()); err != nil {
+		return err
 	}
 	t, err := n.tenure(stream.Context())
 	if err != nil {
 		return err
+	}
+	from, _ := wire.PeerOf(stream.Context())
+	if _, is := n.configured(raft.ServerID(from.Host)); !is {
+		return status.Error(codes.PermissionDenied, "the host is no member of the cluster")
 	}
 	err = stream.Send(&clusterpb.ForwardOut{Accepted: &clusterpb.Accepted{Term: t.term, Index: n.stateIndex(), Name: n.Name()}})
 	if err != nil {
@@ -219,7 +224,30 @@ func (s *service) Status(context.Context, *clusterpb.StatusRequest) (*clusterpb.
 	_, id := s.node.raft.LeaderWithID()
 	return &clusterpb.StatusAnswer{
 		Cluster: st.Cluster, Host: st.Host, Name: st.Name, Address: st.Address, Role: st.Role, Term: st.Term,
-		Leader: st.Leader, LeaderHost: string(id), First: st.First, Last: st.Last, Committed: st.Committed, Applied: st.Applied,
-		Durable: true,
+		Leader: st.Leader, LeaderHost: string(id), Version: s.node.config.Version, Commands: state.Version, First: st.First, Last: st.Last, Committed: st.Committed, Applied: st.Applied,
+		Durable: st.Durable,
 	}, nil
+}
+
+// Prepare takes this host's log to disk, so that it may become a voter.
+func (s *service) Prepare(ctx context.Context, req *clusterpb.PrepareRequest) (*clusterpb.PrepareAnswer, error) {
+	if err := s.members(ctx); err != nil {
+		return nil, err
+	}
+	if req.Host != s.node.id() {
+		return &clusterpb.PrepareAnswer{Error: refuse(clusterpb.ErrorKind_UNKNOWN_HOST, "this is host %s", s.node.id())}, nil
+	}
+	if err := s.node.prepare(ctx); err != nil {
+		return &clusterpb.PrepareAnswer{Error: toWire(err)}, nil
+	}
+	s.node.tell()
+	return &clusterpb.PrepareAnswer{Durable: s.node.durable()}, nil
+}
+
+// members refuses who is no member of this host's cluster.
+func (s *service) members(ctx context.Context) error {
+	if from, _ := wire.PeerOf(ctx); from.Cluster == "" || from.Cluster != s.node.self().Cluster {
+		return status.Error(codes.PermissionDenied, "this is for members of the cluster")
+	}
+	return nil
 }

@@ -33,8 +33,9 @@ var roles = map[raft.RaftState]string{
 func (n *Node) Status() Status {
 	n.Room() // asks the file system if it was not asked lately
 	leader, _ := n.raft.LeaderWithID()
+	id := n.Identity()
 	s := Status{
-		Cluster: n.identity.Cluster, Host: n.identity.Host, Name: n.identity.Name,
+		Cluster: id.Cluster, Host: id.Host, Name: id.Name,
 		Role: roles[n.raft.State()], Address: string(n.trans.LocalAddr()), Leader: string(leader),
 		Term: n.raft.CurrentTerm(), Committed: n.raft.CommitIndex(), Applied: n.machine.applied.Load(),
 		Snapshot: n.snap.index.Load(), LogBytes: n.snap.sinceLast(), SnapBytes: n.snap.size.Load(), Free: n.room.left.Load(),

@@ -52,14 +52,17 @@ const keyCurrentTerm = "CurrentTerm"
 // FormatVersion is that of the data directory as this program writes it. It reads no other yet.
 const FormatVersion = 1
 
-// Identity is what a data directory is: made with it and kept, but for Name.
+// Identity is what a data directory is: made with it and kept, but for Name. It says how far the host has come with its
+// cluster, so that a crash in between neither founds a second one nor forgets a first.
 type Identity struct {
 	Format  int       `json:"format"`  // FormatVersion of the program that made the directory
-	Cluster string    `json:"cluster"` // the cluster's id, made with the cluster
+	Cluster string    `json:"cluster"` // the cluster's id, made with the cluster; empty: none yet
 	Host    string    `json:"host"`    // this host's id in raft
 	Name    string    `json:"name"`    // this host's name, see Config.Name
 	Created time.Time `json:"created"`
 	Founded bool      `json:"founded"` // the first log entry is there
+	Joined  bool      `json:"joined"`  // the host was admitted to the cluster, and did not found it
+	Left    bool      `json:"left"`    // it left the cluster or was removed from it
 }
 
 // stopped is the mark of a clean stop: the log ended with this entry. A log that ends elsewhere was damaged since.

@@ -1,10 +1,6 @@
 package cluster
 
-import (
-	"time"
-
-	"github.com/hashicorp/raft"
-)
+import "time"
 
 // tenures follows raft's word on whether this host leads. A tenure begins at a barrier: by then all entries of former
 // leaders are applied here. Only then do the sessions' times start and entries go to raft.
@@ -38,13 +34,14 @@ func (n *Node) tenures() {
 
 // begin is the start of a tenure, at the leader's barrier.
 func (n *Node) begin() {
-	n.readdress()
 	n.hints.lead(!n.config.noHints)
 	n.duty.lead(true, n.machine.view.Load)
 	n.proposer.gate(true)
 	n.ledBy(n.Name())
 	n.tenureState.set(&tenure{term: n.raft.CurrentTerm(), over: make(chan struct{})})
-	n.isReady()
+	n.isCaughtUp()
+	token(n.doubted) // that is, announced to itself
+	token(n.lookAround)
 }
 
 // end is the end of a tenure, or of one that was to begin.
@@ -56,19 +53,4 @@ func (n *Node) end() {
 	n.tenureState.set(nil)
 	n.hints.lead(false)
 	n.duty.lead(false, nil)
-}
-
-// readdress tells the cluster this host's address if it has changed.
-func (n *Node) readdress() {
-	f := n.raft.GetConfiguration()
-	if f.Error() != nil {
-		return
-	}
-	self, now := raft.ServerID(n.identity.Host), n.trans.LocalAddr()
-	for _, s := range f.Configuration().Servers {
-		if s.ID == self && s.Address != now {
-			n.log.Info("this host has a new address", "was", s.Address, "address", now)
-			n.raft.AddVoter(self, now, 0, time.Second)
-		}
-	}
 }

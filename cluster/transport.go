@@ -19,16 +19,8 @@ type stream struct {
 // listen opens the TCP port. advertise, if not empty, is the address that the other hosts use.
 func listen(bind, advertise string) (*stream, error) {
 	l, err := net.Listen("tcp", bind)
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, &refusal{ErrInUse, fmt.Sprintf("listen on %s: another program has this port, perhaps another lockfs daemon; "+
-			"use that one's mount, or name another port with --bind ADDR:PORT (port 0: any that is free)", bind)}
-	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return nil, fmt.Errorf("listen on %s: this machine has no such address; name one of its own with --bind ADDR:PORT", bind)
-	case errors.Is(err, syscall.EACCES):
-		return nil, fmt.Errorf("listen on %s: not permitted; name a port above 1023 with --bind ADDR:PORT", bind)
-	case err != nil:
-		return nil, fmt.Errorf("listen on %s: %w; name an address and port with --bind ADDR:PORT", bind, err)
+	if err != nil {
+		return nil, listenError(bind, "--bind", err)
 	}
 	s := &stream{Listener: l, advertise: l.Addr()}
 	if advertise != "" {
@@ -45,4 +37,18 @@ func listen(bind, advertise string) (*stream, error) {
 			"name an address that they can with --advertise ADDR:PORT", bind, a)
 	}
 	return s, nil
+}
+
+// listenError says why a port cannot be had and what to do.
+func listenError(at, flag string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return &refusal{ErrInUse, fmt.Sprintf("listen on %s: another program has this port, perhaps another lockfs daemon; "+
+			"use that one's mount, or name another port with %s ADDR:PORT (port 0: any that is free)", at, flag)}
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("listen on %s: this machine has no such address; name one of its own with %s ADDR:PORT", at, flag)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("listen on %s: not permitted; name a port above 1023 with %s ADDR:PORT", at, flag)
+	}
+	return fmt.Errorf("listen on %s: %w; name an address and port with %s ADDR:PORT", at, err, flag)
 }

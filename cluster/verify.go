@@ -117,7 +117,7 @@ func (c *contents) readStore(path string) error {
 	case id.Format > FormatVersion:
 		return &versionError{fmt.Sprintf("%s is of format %d and this program knows format %d only: run the version of lockfs "+
 			"that wrote it, or a newer one", path, id.Format, FormatVersion)}
-	case id.Format < 1 || id.Cluster == "" || id.Host == "":
+	case id.Format < 1 || id.Cluster == "" && (id.Founded || id.Joined) || id.Host == "":
 		return fmt.Errorf("%s is damaged: it does not say whose it is", path)
 	}
 	return nil
@@ -279,10 +279,11 @@ func (c *contents) whole() error {
 		snap = c.snapshot.Index
 	}
 	switch {
-	case !c.identity.Founded:
+	case !c.identity.Founded && !c.identity.Joined:
 		if c.snapshot != nil || c.last > 1 {
 			return fmt.Errorf("%s says that the cluster was never founded, but there is a log", storeName)
 		}
+	case c.first == 0 && snap == 0 && !c.identity.Founded: // admitted, and nothing came yet
 	case c.first == 0 && snap == 0:
 		return fmt.Errorf("%s has no entries and there is no snapshot: what was stored is gone", logName)
 	case c.first > snap+1:

@@ -42,6 +42,8 @@ const (
 	ErrorKind_UNKNOWN_HOST  ErrorKind = 11 // no such member
 	ErrorKind_NOT_FOUNDED   ErrorKind = 12 // the host that was asked is itself waiting to be admitted
 	ErrorKind_QUORUM        ErrorKind = 13 // it would leave the cluster without a quorum
+	ErrorKind_ALIVE         ErrorKind = 14 // the host seems to be alive, and force was not asked for
+	ErrorKind_INVALID       ErrorKind = 15 // the request is malformed
 )
 
 // Enum value maps for ErrorKind.
@@ -61,6 +63,8 @@ var (
 		11: "UNKNOWN_HOST",
 		12: "NOT_FOUNDED",
 		13: "QUORUM",
+		14: "ALIVE",
+		15: "INVALID",
 	}
 	ErrorKind_value = map[string]int32{
 		"OTHER":         0,
@@ -77,6 +81,8 @@ var (
 		"UNKNOWN_HOST":  11,
 		"NOT_FOUNDED":   12,
 		"QUORUM":        13,
+		"ALIVE":         14,
+		"INVALID":       15,
 	}
 )
 
@@ -550,6 +556,7 @@ type AdmitRequest struct {
 	Commands      uint32                 `protobuf:"varint,7,opt,name=commands,proto3" json:"commands,omitempty"`                               // version of the state's commands that it understands
 	Cluster       string                 `protobuf:"bytes,8,opt,name=cluster,proto3" json:"cluster,omitempty"`                                  // id of the cluster that it belongs to already; empty: none
 	Wanted        Suffrage               `protobuf:"varint,9,opt,name=wanted,proto3,enum=lockfs.cluster.v1.Suffrage" json:"wanted,omitempty"`   // at most; NONE: what the cluster needs
+	Gossip        string                 `protobuf:"bytes,10,opt,name=gossip,proto3" json:"gossip,omitempty"`                                   // address of its gossip; empty: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -647,6 +654,13 @@ func (x *AdmitRequest) GetWanted() Suffrage {
 	return Suffrage_NONE
 }
 
+func (x *AdmitRequest) GetGossip() string {
+	if x != nil {
+		return x.Gossip
+	}
+	return ""
+}
+
 type AdmitAnswer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Error         *Error                 `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"` // absent: admitted, or a member already
@@ -654,7 +668,8 @@ type AdmitAnswer struct {
 	Suffrage      Suffrage               `protobuf:"varint,3,opt,name=suffrage,proto3,enum=lockfs.cluster.v1.Suffrage" json:"suffrage,omitempty"` // what it is now
 	Leader        string                 `protobuf:"bytes,4,opt,name=leader,proto3" json:"leader,omitempty"`                                      // address of the leader: whom to ask with NOT_LEADER; empty: not known
 	LeaderHost    string                 `protobuf:"bytes,5,opt,name=leader_host,json=leaderHost,proto3" json:"leader_host,omitempty"`
-	Index         uint64                 `protobuf:"varint,6,opt,name=index,proto3" json:"index,omitempty"` // of the configuration's entry
+	Index         uint64                 `protobuf:"varint,6,opt,name=index,proto3" json:"index,omitempty"`     // of the configuration's entry
+	Durable       bool                   `protobuf:"varint,7,opt,name=durable,proto3" json:"durable,omitempty"` // it is, or is to become, a voter: it keeps its log on disk
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -729,6 +744,13 @@ func (x *AdmitAnswer) GetIndex() uint64 {
 		return x.Index
 	}
 	return 0
+}
+
+func (x *AdmitAnswer) GetDurable() bool {
+	if x != nil {
+		return x.Durable
+	}
+	return false
 }
 
 type LeaveRequest struct {
@@ -1387,7 +1409,7 @@ const file_cluster_proto_rawDesc = "" +
 	"\x05error\x18\x02 \x01(\v2\x18.lockfs.cluster.v1.ErrorR\x05error\"M\n" +
 	"\x05Error\x120\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1c.lockfs.cluster.v1.ErrorKindR\x04kind\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"\x95\x02\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\xad\x02\n" +
 	"\fAdmitRequest\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1397,7 +1419,9 @@ const file_cluster_proto_rawDesc = "" +
 	"\aversion\x18\x06 \x01(\tR\aversion\x12\x1a\n" +
 	"\bcommands\x18\a \x01(\rR\bcommands\x12\x18\n" +
 	"\acluster\x18\b \x01(\tR\acluster\x123\n" +
-	"\x06wanted\x18\t \x01(\x0e2\x1b.lockfs.cluster.v1.SuffrageR\x06wanted\"\xdf\x01\n" +
+	"\x06wanted\x18\t \x01(\x0e2\x1b.lockfs.cluster.v1.SuffrageR\x06wanted\x12\x16\n" +
+	"\x06gossip\x18\n" +
+	" \x01(\tR\x06gossip\"\xf9\x01\n" +
 	"\vAdmitAnswer\x12.\n" +
 	"\x05error\x18\x01 \x01(\v2\x18.lockfs.cluster.v1.ErrorR\x05error\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x127\n" +
@@ -1405,7 +1429,8 @@ const file_cluster_proto_rawDesc = "" +
 	"\x06leader\x18\x04 \x01(\tR\x06leader\x12\x1f\n" +
 	"\vleader_host\x18\x05 \x01(\tR\n" +
 	"leaderHost\x12\x14\n" +
-	"\x05index\x18\x06 \x01(\x04R\x05index\"h\n" +
+	"\x05index\x18\x06 \x01(\x04R\x05index\x12\x18\n" +
+	"\adurable\x18\a \x01(\bR\adurable\"h\n" +
 	"\fLeaveRequest\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
@@ -1455,7 +1480,7 @@ const file_cluster_proto_rawDesc = "" +
 	"\adurable\x18\x06 \x01(\bR\adurable\x12\x18\n" +
 	"\aversion\x18\a \x01(\tR\aversion\x12\x18\n" +
 	"\asession\x18\b \x01(\x04R\asession\x12\x14\n" +
-	"\x05state\x18\t \x01(\tR\x05state*\xda\x01\n" +
+	"\x05state\x18\t \x01(\tR\x05state*\xf2\x01\n" +
 	"\tErrorKind\x12\t\n" +
 	"\x05OTHER\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -1474,7 +1499,9 @@ const file_cluster_proto_rawDesc = "" +
 	"\fUNKNOWN_HOST\x10\v\x12\x0f\n" +
 	"\vNOT_FOUNDED\x10\f\x12\n" +
 	"\n" +
-	"\x06QUORUM\x10\r*-\n" +
+	"\x06QUORUM\x10\r\x12\t\n" +
+	"\x05ALIVE\x10\x0e\x12\v\n" +
+	"\aINVALID\x10\x0f*-\n" +
 	"\bSuffrage\x12\b\n" +
 	"\x04NONE\x10\x00\x12\f\n" +
 	"\bNONVOTER\x10\x01\x12\t\n" +

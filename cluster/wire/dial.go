@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"syscall"
 	"time"
 
@@ -145,7 +146,11 @@ func setUserTimeout(c net.Conn) {
 	}
 }
 
-// StreamLayer returns the port as raft's transport wants it.
+// At is the address of a host as StreamLayer dials it: with the id that has to answer there.
+func At(host, address string) raft.ServerAddress { return raft.ServerAddress(host + "@" + address) }
+
+// StreamLayer returns the port as raft's transport wants it. It dials what At made, and nothing else: were another host to
+// answer, raft would take its word, and its vote, for that of the host it meant.
 func (p *Port) StreamLayer() raft.StreamLayer { return streamLayer{p.Listen(Raft), p} }
 
 type streamLayer struct {
@@ -154,11 +159,19 @@ type streamLayer struct {
 }
 
 func (s streamLayer) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	host, address, ok := strings.Cut(string(to), "@")
+	if !ok {
+		return nil, fmt.Errorf("connect to %s: no host is named that should be there", to)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	c, err := s.port.Dial(ctx, string(to), Raft)
+	c, err := s.port.Dial(ctx, address, Raft)
 	if err != nil {
 		return nil, err // and no *Conn that is nil
+	}
+	if c.peer.Host != host {
+		c.Close()
+		return nil, fmt.Errorf("connect to %s: host %s is there, and not host %s", address, c.peer.Host, host)
 	}
 	return c, nil
 }
