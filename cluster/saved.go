@@ -51,7 +51,7 @@ var ErrSnapshot = errors.New("no good snapshot")
 func (n *Node) SaveSnapshot(w io.Writer) error {
 	view := n.machine.view.Load()
 	return saveSnapshot(w, view, SnapshotInfo{
-		Cluster: n.identity.Cluster, Host: n.identity.Name, Index: view.Index(), Created: time.Now().UTC(),
+		Cluster: n.Identity().Cluster, Host: n.Name(), Index: view.Index(), Created: time.Now().UTC(),
 	})
 }
 
