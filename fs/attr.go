@@ -192,8 +192,10 @@ func (f *FS) setSize(cancel <-chan struct{}, in *fuse.SetAttrIn, ino uint64) fus
 	switch {
 	case f.policy.truncate == truncateNever:
 		return fuse.OK
-	case f.policy.truncate == truncateThrough:
+	case f.policy.truncate == truncateThrough && h == nil:
 		return f.truncate(f.call(&in.InHeader, nil), ino, in.Size)
+	case f.policy.truncate == truncateThrough:
+		return h.resizeThrough(f.call(&in.InHeader, nil), in)
 	case h == nil:
 		return fuse.EACCES
 	}

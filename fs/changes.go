@@ -98,3 +98,17 @@ func (f *FS) isDir(ino uint64) bool {
 	n := f.host.View().Node(ino)
 	return n != nil && n.Dir
 }
+
+// lost is told that the session is lost. The kernel keeps names and attributes no longer than the lease anyway; what
+// else it knows are the pages of mappings. Whoever polls a descriptor with byte ranges learns that they are lost.
+func (f *FS) lost() {
+	if f.notes == nil {
+		return
+	}
+	for _, file := range f.handles.all() {
+		if h, ok := file.(*handle); ok {
+			f.notes.Inode(0, h.node, 0, 0)
+			h.poll.Wake(f.loop)
+		}
+	}
+}

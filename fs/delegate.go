@@ -1,6 +1,10 @@
 package fs
 
-import "github.com/hanwen/go-fuse/v2/fuse"
+import (
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/lockfs/lockfs/fs/ioc"
+)
 
 // Ioctl answers the requests of package ioc. What it tells of a lock or value waits for the last commit of whoever
 // closed the file just now, and for invalidations, as OPEN does.
@@ -14,5 +18,17 @@ func (f *FS) Ioctl(cancel <-chan struct{}, in *fuse.IoctlIn, inbuf []byte, out *
 	if st == fuse.OK {
 		f.settle(&in.InHeader, cancel)
 	}
+	if h, ok := f.handles.get(in.Fh).(*handle); ok && st == fuse.OK && countsOnLock(in.Cmd) && h.lost(0) {
+		return fuse.EIO // all that may have taken long
+	}
 	return st
+}
+
+// countsOnLock reports whether the answer to a request is worth nothing once the lock is lost.
+func countsOnLock(cmd uint32) bool {
+	switch cmd {
+	case ioc.CmdInfo, ioc.CmdNotice, ioc.CmdCheck:
+		return false
+	}
+	return true
 }

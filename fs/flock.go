@@ -39,6 +39,7 @@ func (f *FS) setLock(cancel <-chan struct{}, in *fuse.LkIn, wait bool) fuse.Stat
 	st := h.flock(cancel, in, wait)
 	if st == fuse.OK && in.Lk.Typ != syscall.F_UNLCK {
 		f.settle(&in.InHeader, cancel)
+		st = status(f.host.Check(&h.lock), forFlock)
 	}
 	return st
 }

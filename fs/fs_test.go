@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -18,6 +19,8 @@ import (
 // the loop would.
 type rig struct {
 	tb     testing.TB
+	ahead  atomic.Int64 // of the host's clock
+	log    *lockdtest.Log
 	host   *lockd.Host
 	member *lockdtest.Member
 	shared *Shared
@@ -32,8 +35,12 @@ func newRig(tb testing.TB) *rig {
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
 	log := lockdtest.New()
 	tb.Cleanup(log.Close)
-	r := &rig{tb: tb, member: log.Member()}
-	r.host = lockd.New(lockd.Config{Name: "test", Log: r.member, Logger: logger, OpTimeout: time.Second})
+	r := &rig{tb: tb, log: log, member: log.Member()}
+	start := time.Now()
+	r.host = lockd.New(lockd.Config{
+		Name: "test", Log: r.member, Logger: logger, OpTimeout: time.Second,
+		Now: func() int64 { return int64(time.Hour) + int64(time.Since(start)) + r.ahead.Load() },
+	})
 	r.member.Attach(r.host)
 	r.shared = NewShared(r.host)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

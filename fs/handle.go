@@ -119,13 +119,23 @@ func (h *handle) limit() valueLimit {
 	return valueLimit{size: size, errno: p.fullErrno}
 }
 
-// mayReadValue says whether the value may be read through the handle now (DESIGN 1.4).
-func (h *handle) mayReadValue() syscall.Errno {
+// lost reports whether what the handle has is lost, by the clock of this moment: its lock, or byte ranges held through it
+// or by the owner of a request (0: not known). Nothing is read or written under it any more.
+func (h *handle) lost(owner uint64) bool {
+	if h.fs.host.Check(&h.lock) != nil {
+		return true
+	}
+	_, err := h.rangesStand(owner)
+	return err != nil
+}
+
+// mayReadValue says whether the value may be read through the handle now, by that owner of byte ranges (DESIGN 1.4).
+func (h *handle) mayReadValue(owner uint64) syscall.Errno {
 	mode, named := h.lock.Mode(), h.isNamed()
 	switch {
 	case h.rights&mayRead == 0:
 		return syscall.EACCES
-	case h.fs.host.Check(&h.lock) != nil, h.fs.host.Fresh() != nil:
+	case h.lost(owner), h.fs.host.Fresh() != nil:
 		return syscall.EIO
 	case named && mode == queue.None:
 		return h.notGranted()
@@ -135,13 +145,13 @@ func (h *handle) mayReadValue() syscall.Errno {
 	return 0
 }
 
-// mayWriteValue says whether the value may be written through the handle now.
-func (h *handle) mayWriteValue() syscall.Errno {
+// mayWriteValue says whether the value may be written through the handle now, by that owner.
+func (h *handle) mayWriteValue(owner uint64) syscall.Errno {
 	mode := h.lock.Mode()
 	switch {
 	case h.rights&mayWrite == 0:
 		return syscall.EACCES
-	case h.fs.host.Check(&h.lock) != nil:
+	case h.lost(owner):
 		return syscall.EIO
 	case h.fs.policy.through && !h.isNamed():
 		return 0

@@ -208,10 +208,10 @@ func (h *handle) ioctlValueGet(c *lockd.Call, payload, reply []byte) syscall.Err
 	if err != nil {
 		return syscall.EINVAL
 	}
-	if errno := h.mayReadValue(); errno != 0 {
+	if errno := h.waitForValue(c); errno != 0 {
 		return errno
 	}
-	if errno := h.waitForValue(c); errno != 0 {
+	if errno := h.mayReadValue(0); errno != 0 {
 		return errno
 	}
 	n := h.value()
@@ -254,7 +254,7 @@ func (h *handle) ioctlValueSet(c *lockd.Call, payload, reply []byte) syscall.Err
 	if err != nil {
 		return syscall.EINVAL
 	}
-	if errno := h.mayWriteValue(); errno != 0 {
+	if errno := h.mayWriteValue(0); errno != 0 {
 		return errno
 	}
 	limit := h.limit()
@@ -319,7 +319,7 @@ func (h *handle) ioctlInfo(_ *lockd.Call, payload, reply []byte) syscall.Errno {
 			a.State = ioc.Converting
 		}
 	}
-	if h.lock.Err() != nil {
+	if h.lost(0) {
 		a.State = ioc.LostLock
 	}
 	a.Encode(reply)
@@ -329,8 +329,7 @@ func (h *handle) ioctlInfo(_ *lockd.Call, payload, reply []byte) syscall.Errno {
 // replace commits a whole new value and drops what was written before.
 func (h *handle) replace(c *lockd.Call, value []byte) syscall.Errno {
 	if h.fs.policy.through && !h.isNamed() {
-		_, err := h.fs.host.Commit(c, nil, &statepb.Commit{Ino: h.ino, Posix: true, Change: &statepb.Commit_Whole{Whole: value}})
-		return errno(err, forTree)
+		return errno(h.commitThrough(c, 0, &statepb.Commit{Change: &statepb.Commit_Whole{Whole: value}}), forTree)
 	}
 	h.mu.Lock()
 	for {

@@ -57,6 +57,10 @@ func (f *FS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fu
 		return fuse.Status(errno)
 	}
 	f.settle(&in.InHeader, cancel)
+	if h.lost(0) { // all that may have taken long
+		h.close()
+		return fuse.EIO
+	}
 	out.Fh = f.handles.add(h)
 	out.OpenFlags = fuse.FOPEN_DIRECT_IO
 	return fuse.OK

@@ -43,6 +43,11 @@ func NewShared(host *lockd.Host) *Shared {
 			f.changed(index, changes)
 		}
 	})
+	host.OnLost(func() {
+		for _, f := range *s.watching.Load() {
+			f.lost()
+		}
+	})
 	return s
 }
 

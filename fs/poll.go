@@ -103,10 +103,10 @@ func (h *handle) events() uint32 {
 	if h.fs.policy.ast {
 		return h.astEvents()
 	}
-	mode, named := h.lock.Mode(), h.isNamed()
+	mode, named, lost := h.lock.Mode(), h.isNamed(), h.lost(0)
 	h.nmu.Lock()
 	defer h.nmu.Unlock()
-	if h.lock.Err() != nil || h.notices != nil && h.notices.failed != nil {
+	if lost || h.notices != nil && h.notices.failed != nil {
 		return pollLost
 	}
 	if mode == queue.None && !named {
@@ -130,7 +130,7 @@ func (h *handle) astEvents() uint32 {
 	h.nmu.Lock()
 	told := h.notices != nil && h.notices.blast
 	h.nmu.Unlock()
-	if h.lock.Err() != nil {
+	if h.lost(0) {
 		return pollLost
 	}
 	if !told {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/lockfs/lockfs/lockd"
 	"github.com/lockfs/lockfs/lockd/process"
+	"github.com/lockfs/lockfs/lockd/queue"
 	"github.com/lockfs/lockfs/lockd/state/statepb"
 )
 
@@ -33,7 +34,11 @@ func (f *FS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.Rea
 }
 
 func (h *handle) readAt(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (int, fuse.Status) {
-	if errno := h.mayReadValue(); errno != 0 {
+	var owner uint64
+	if in.ReadFlags&fuse.READ_LOCKOWNER != 0 {
+		owner = in.LockOwner
+	}
+	if errno := h.mayReadValue(owner); errno != 0 {
 		return 0, fuse.Status(errno)
 	}
 	if st := h.fs.await(&in.InHeader, cancel, h.fs.shared.of(h.ino)); st != fuse.OK {
@@ -44,7 +49,11 @@ func (h *handle) readAt(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (in
 			return 0, status(err, forTree)
 		}
 	}
-	return h.readNow(buf, in.Offset)
+	n, st := h.readNow(buf, in.Offset)
+	if errno := h.mayReadValue(owner); errno != 0 { // the process may have been stopped meanwhile
+		return 0, fuse.Status(errno)
+	}
+	return n, st
 }
 
 // readNow reads from the batch, from the value that is being read, or from the newest.
@@ -103,7 +112,7 @@ func (f *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint3
 	if !ok {
 		return 0, fuse.EBADF
 	}
-	if errno := h.mayWriteValue(); errno != 0 {
+	if errno := h.mayWriteValue(lockOwner(in)); errno != 0 {
 		return 0, fuse.Status(errno)
 	}
 	n, st := h.write(cancel, in, data)
@@ -125,7 +134,7 @@ func (h *handle) write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (u
 		data = data[:min(len(data), limit.size-int(off))]
 	}
 	if h.fs.policy.through {
-		return h.writeThrough(h.fs.call(&in.InHeader, cancel), off, atEnd, data, limit)
+		return h.writeThrough(h.fs.call(&in.InHeader, cancel), lockOwner(in), piece{off, atEnd, data}, limit)
 	}
 	if st := h.lockBatch(&in.InHeader, cancel); st != fuse.OK {
 		return 0, st
@@ -147,21 +156,52 @@ func (h *handle) write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (u
 	return uint32(len(data)), fuse.OK
 }
 
+// lockOwner is the owner of byte ranges that a WRITE is of, 0 if it is not known.
+func lockOwner(in *fuse.WriteIn) uint64 {
+	if in.WriteFlags&fuse.WRITE_LOCKOWNER == 0 {
+		return 0
+	}
+	return in.LockOwner
+}
+
+// piece is what a WRITE brings.
+type piece struct {
+	off   uint64
+	atEnd bool // wherever that is
+	data  []byte
+}
+
 // writeThrough commits bytes to the newest value.
-func (h *handle) writeThrough(c *lockd.Call, off uint64, atEnd bool, data []byte, limit valueLimit) (uint32, fuse.Status) {
-	commit := &statepb.Commit{Ino: h.ino, Posix: true}
+func (h *handle) writeThrough(c *lockd.Call, owner uint64, p piece, limit valueLimit) (uint32, fuse.Status) {
+	commit := &statepb.Commit{}
 	switch {
-	case atEnd:
-		commit.Change = &statepb.Commit_Append{Append: data}
-	case off > uint64(limit.size) || uint64(len(data)) > uint64(limit.size)-off:
+	case p.atEnd:
+		commit.Change = &statepb.Commit_Append{Append: p.data}
+	case p.off > uint64(limit.size) || uint64(len(p.data)) > uint64(limit.size)-p.off:
 		return 0, fuse.Status(limit.errno)
 	default:
-		commit.Change = &statepb.Commit_Write{Write: &statepb.Write{Offset: off, Bytes: data}}
+		commit.Change = &statepb.Commit_Write{Write: &statepb.Write{Offset: p.off, Bytes: p.data}}
 	}
-	if _, err := h.fs.host.Commit(c, nil, commit); err != nil {
+	if err := h.commitThrough(c, owner, commit); err != nil {
 		return 0, status(err, forTree)
 	}
-	return uint32(len(data)), fuse.OK
+	return uint32(len(p.data)), fuse.OK
+}
+
+// commitThrough commits a change to the newest value, at once. A program that brings its own protocol does so under a
+// flock(2) or byte ranges: then the commit is worth something only in the session that has them.
+func (h *handle) commitThrough(c *lockd.Call, owner uint64, commit *statepb.Commit) error {
+	commit.Ino, commit.Posix = h.ino, true
+	session, err := h.rangesStand(owner)
+	switch {
+	case err != nil:
+		return err
+	case h.lock.Mode() != queue.None:
+		_, err = h.fs.host.Commit(c, &h.lock, commit)
+	default:
+		err = h.fs.host.CommitIn(c, session, commit)
+	}
+	return err
 }
 
 // lockBatch locks mu when no commit is under way.
@@ -181,7 +221,7 @@ func (h *handle) lockBatch(in *fuse.InHeader, cancel <-chan struct{}) fuse.Statu
 
 // resize is ftruncate(2) in a view with batches.
 func (h *handle) resize(cancel <-chan struct{}, in *fuse.SetAttrIn) fuse.Status {
-	if errno := h.mayWriteValue(); errno != 0 {
+	if errno := h.mayWriteValue(resizeOwner(in)); errno != 0 {
 		return fuse.Status(errno)
 	}
 	if st := h.lockBatch(&in.InHeader, cancel); st != fuse.OK {
@@ -196,6 +236,20 @@ func (h *handle) resize(cancel <-chan struct{}, in *fuse.SetAttrIn) fuse.Status 
 	b.begin(n.Value, n.Generation)
 	b.wroteBy(in.LockOwner, in.Valid&fuse.FATTR_LOCKOWNER != 0)
 	return fuse.Status(b.resize(in.Size, h.limit()))
+}
+
+// resizeOwner is the owner of byte ranges that an ftruncate(2) is of, 0 if it is not known.
+func resizeOwner(in *fuse.SetAttrIn) uint64 {
+	if in.Valid&fuse.FATTR_LOCKOWNER == 0 {
+		return 0
+	}
+	return in.LockOwner
+}
+
+// resizeThrough is ftruncate(2) in a view without.
+func (h *handle) resizeThrough(c *lockd.Call, in *fuse.SetAttrIn) fuse.Status {
+	owner := resizeOwner(in)
+	return status(h.commitThrough(c, owner, &statepb.Commit{Change: &statepb.Commit_Truncate{Truncate: in.Size}}), forTree)
 }
 
 // commit stores the batch, whatever state it is in, and waits for the answer. c may be nil. A spoiled batch gives

@@ -100,29 +100,37 @@ func (f *FS) wordText(c *lockd.Call, kind aliasKind, n *state.Node) ([]byte, sys
 	return append([]byte(s.String()), '\n'), 0
 }
 
-// ownLock returns the one handle whose lock on a resource belongs to the owner of a thread.
+// ownLock returns the one handle whose lock on a resource belongs to the owner of a thread; if there is none, one whose
+// lock was lost: EIO.
 func (f *FS) ownLock(thread uint32, ino uint64) (own *handle, _ syscall.Errno) {
 	if process.ForeignNS(thread) {
 		return nil, syscall.EINVAL
 	}
-	owner := process.OwnerOf(thread)
+	owner, lost := process.OwnerOf(thread), false
 	for _, file := range f.handles.all() {
 		h, ok := file.(*handle)
-		if !ok || h.ino != ino || h.lock.Mode() == queue.None {
+		if !ok || h.ino != ino || h.lock.Mode() == queue.None && h.lock.Err() == nil {
 			continue
 		}
 		if !owner.Has(process.Descriptor{Opener: h.thread, File: h.lock.File}) {
 			continue
 		}
-		if own != nil {
+		switch {
+		case f.host.Check(&h.lock) != nil:
+			lost = true
+		case own != nil:
 			return nil, syscall.EINVAL
+		default:
+			own = h
 		}
-		own = h
 	}
-	if own == nil {
-		return nil, syscall.EINVAL
+	switch {
+	case own != nil:
+		return own, 0
+	case lost:
+		return nil, syscall.EIO
 	}
-	return own, 0
+	return nil, syscall.EINVAL
 }
 
 // stands asks, through the log, whether the lock that a sequencer names is still held with that token. newest is the

@@ -84,6 +84,9 @@ func (f *FS) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, name string, dest []b
 	if short, ok := strings.CutPrefix(name, state.XattrPrefix); ok {
 		for _, x := range shownXattrs {
 			if x.name == short {
+				if f.host.Fresh() != nil {
+					return 0, fuse.EIO // as it was says nothing
+				}
 				return answerXattr(dest, []byte(x.value(f, n)))
 			}
 		}

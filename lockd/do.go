@@ -138,6 +138,14 @@ func (h *Host) Commit(c *Call, l *Lock, commit *statepb.Commit) (generation uint
 	return res.Generation, err
 }
 
+// CommitIn is Commit without a lock, for what makes sense in one session only, since byte ranges are held in it: then
+// ErrLost once that is lost. Session 0 is any.
+func (h *Host) CommitIn(c *Call, session uint64, commit *statepb.Commit) error {
+	cmd := &statepb.Command{Op: &statepb.Command_Commit{Commit: commit}}
+	_, err := h.do(c, cmd, &pending{need: session}, patience{most: h.cfg.OpTimeout})
+	return err
+}
+
 // Invalidate marks the value of a resource invalid: a process that held l in PW or EX was killed. It does nothing if
 // the lock is lost, since the end of the session invalidates the value.
 func (h *Host) Invalidate(c *Call, l *Lock, ino uint64) error {

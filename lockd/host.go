@@ -143,8 +143,8 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// OnChange adds a function that is told of every entry applied, by the goroutine that applies, before anybody who
-// waits for the entry goes on. It must be quick and not block. OnChange must be called before Start.
+// OnChange adds a function that is told of every entry applied, and of what a snapshot changed, by the goroutine that
+// applies, before anybody who waits for the entry goes on. It must be quick and not block. OnChange must be called before Start.
 func (h *Host) OnChange(f func(index uint64, changes []state.Change)) {
 	h.onChange = append(h.onChange, f)
 }

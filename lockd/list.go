@@ -35,13 +35,13 @@ type LockInfo struct {
 // Locks returns the locks of a resource: of this host, those held before those that wait in their order, then what other
 // hosts have and want. It looks at processes, some 20 µs each.
 func (h *Host) Locks(ino uint64) []LockInfo {
-	h.mu.Lock()
+	h.lockNow()
 	var infos []LockInfo
 	base := h.timeBase()
 	for t := range h.table.Locks(ino) {
 		infos = append(infos, h.lockInfo(t, base))
 	}
-	h.mu.Unlock()
+	h.unlock()
 	h.lookUp(infos)
 	return append(infos, h.others(h.View().HostLocks(ino))...)
 }
@@ -50,13 +50,13 @@ func (h *Host) Locks(ino uint64) []LockInfo {
 // step, processes are looked up on the way.
 func (h *Host) AllLocks() iter.Seq[LockInfo] {
 	return func(yield func(LockInfo) bool) {
-		h.mu.Lock()
+		h.lockNow()
 		var infos []LockInfo
 		base := h.timeBase()
 		for t := range h.table.All() {
 			infos = append(infos, h.lockInfo(t, base))
 		}
-		h.mu.Unlock()
+		h.unlock()
 		const step = 64
 		for i := 0; i < len(infos); i += step {
 			part := infos[i:min(i+step, len(infos))]
@@ -77,13 +77,13 @@ func (h *Host) AllLocks() iter.Seq[LockInfo] {
 
 // Info returns what a listing shows of one lock; ok is false if it is neither held nor waiting.
 func (h *Host) Info(l *Lock) (info LockInfo, ok bool) {
-	h.mu.Lock()
+	h.lockNow()
 	if !l.t.Held() && l.wait == nil {
-		h.mu.Unlock()
+		h.unlock()
 		return LockInfo{}, false
 	}
 	infos := []LockInfo{h.lockInfo(&l.t, h.timeBase())}
-	h.mu.Unlock()
+	h.unlock()
 	h.lookUp(infos)
 	return infos[0], true
 }
@@ -104,8 +104,8 @@ func (h *Host) Cmdline(c *Call, info *LockInfo) string {
 
 // Blocks reports whether somebody waits because of a lock, here or on another host.
 func (h *Host) Blocks(l *Lock) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	h.lockNow()
+	defer h.unlock()
 	return h.table.Blocks(&l.t) != queue.None
 }
 

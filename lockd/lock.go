@@ -153,6 +153,15 @@ func (h *Host) Fresh() error {
 	return nil
 }
 
+// Stands returns nil while a session is the host's present one and its lease lasts, by the clock of this very moment; then
+// ErrLost.
+func (h *Host) Stands(session uint64) error {
+	if h.Fresh() != nil || h.Session() != session { // in this order: a session does not come back
+		return ErrLost
+	}
+	return nil
+}
+
 // LeaseLeft returns how long the host may still act on what it knows, and so how long kernel caches may last.
 func (h *Host) LeaseLeft() time.Duration {
 	return max(0, time.Duration(h.leaseEnd.Load()-h.cfg.Now()))
@@ -194,6 +203,12 @@ func (h *Host) onTime() int64 {
 		h.advance(now)
 	}
 	return now
+}
+
+// lockNow locks the mutex for somebody who only looks: a lease that ran out is noticed first.
+func (h *Host) lockNow() {
+	h.mu.Lock()
+	h.onTime()
 }
 
 // granted notes what the table has granted to a lock.

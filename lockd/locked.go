@@ -9,13 +9,13 @@ func (h *Host) Locked(f func(ino uint64, held, waits bool)) {
 		ino         uint64
 		held, waits bool
 	}
-	h.mu.Lock()
+	h.lockNow()
 	own := h.lease.session
 	locks := make([]lock, 0, h.table.Len())
 	for t := range h.table.All() {
 		locks = append(locks, lock{t.Ino, t.Held(), t.Waits()})
 	}
-	h.mu.Unlock()
+	h.unlock()
 	for _, l := range locks {
 		f(l.ino, l.held, l.waits)
 	}
@@ -34,12 +34,12 @@ func (h *Host) LocksOf(ino uint64, f func(mode, wanted queue.Mode, token uint64)
 		token        uint64
 	}
 	var locks []lock
-	h.mu.Lock()
+	h.lockNow()
 	own := h.lease.session
 	for t := range h.table.Locks(ino) {
 		locks = append(locks, lock{t.Mode, t.Wanted, t.Token})
 	}
-	h.mu.Unlock()
+	h.unlock()
 	v := h.View()
 	for x := range v.HostLocks(ino) {
 		l := lock{x.Mode, x.Wanted, x.Token(v.TokenBase())}

@@ -48,8 +48,8 @@ func (h *Host) Status() Status {
 	h.subsMu.Lock()
 	subscribers := len(h.subs)
 	h.subsMu.Unlock()
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	h.lockNow()
+	defer h.unlock()
 	s.Session, s.Jeopardy, s.Draining, s.Leader = h.lease.session, h.lease.jeopardy, h.phase == draining, h.leader
 	s.Locks, s.Waiting = h.table.Len(), h.table.Waiting()
 	s.Deadlocks, s.Losses, s.Counters = h.deadlocks, h.losses, h.counts
