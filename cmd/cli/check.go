@@ -15,7 +15,6 @@ import (
 )
 
 func check() *cobra.Command {
-	var mount string
 	cmd := &cobra.Command{
 		Use:   "check SEQUENCER",
 		Short: "ask whether a sequencer still stands",
@@ -26,10 +25,10 @@ that token. The sequencer is what lockfs token FD --sequencer prints, or what is
 		Annotations: exits("0   it stands", "1   it does not stand (any more)", "64  not a sequencer", "69  no daemon answers",
 			"74  the host has no contact with its cluster"),
 	}
-	cmd.Flags().StringVar(&mount, "mount", "", "ask through the mount that `PATH` is in (default LOCKFS_MOUNT or the only one)")
+	mount := mountFlag(cmd.Flags())
 	asJSON := jsonFlag(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		m, _, err := client.Find("check", mount)
+		m, _, err := client.Find("check", *mount)
 		if err != nil {
 			return err
 		}

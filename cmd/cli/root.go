@@ -64,7 +64,7 @@ that there is. Descriptors (FD) are numbers of descriptors that the calling shel
 	root.SetUsageTemplate(usageTemplate)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return exit.Usagef(name(cmd), "%v", err) })
 	root.AddCommand(daemon.Command(), run.Command(), bench.Command(), convert(), value(), notices(), token(), check(), ls(), why(),
-		status(), events(), certs(), keygen(), version(), man())
+		status(), events(), hosts(), initialize(), snapshot(), certs(), keygen(), version(), man())
 	root.InitDefaultCompletionCmd("mount", "run")
 	for cmd := range all(root) {
 		cmd.DisableFlagsInUseLine = true
@@ -147,6 +147,11 @@ func exits(lines ...string) map[string]string {
 // jsonFlag adds --json.
 func jsonFlag(fs *pflag.FlagSet) *bool {
 	return fs.Bool("json", false, "print JSON for programs")
+}
+
+// mountFlag adds --mount.
+func mountFlag(fs *pflag.FlagSet) *string {
+	return fs.String("mount", "", "ask through the mount that `PATH` is in (default LOCKFS_MOUNT or the only one)")
 }
 
 // printJSON writes one line of JSON.

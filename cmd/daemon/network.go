@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"crypto/tls"
 	"net"
 	"strconv"
 	"strings"
@@ -188,12 +187,4 @@ func (o *Options) dialed() (string, error) {
 
 func unusable(what string, err error) error {
 	return &exit.Error{Op: "mount", Path: what, What: err.Error(), Code: exit.NoInput}
-}
-
-// tlsOf is nil without TLS.
-func tlsOf(s *cert.Source) *tls.Config {
-	if s == nil {
-		return nil
-	}
-	return s.TLS()
 }

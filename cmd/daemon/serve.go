@@ -8,8 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/metrics"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -31,7 +29,8 @@ type daemon struct {
 	host   *lockd.Host
 	mounts []*fs.Mounted
 
-	recorded []cluster.Mount // of this run
+	recorded []cluster.Mount  // of this run
+	expires  func() time.Time // when this host's certificate does; nil: it has none
 }
 
 // serve runs a daemon until it is told to end.
@@ -67,7 +66,7 @@ func serve(o *Options, out, logTo io.Writer) error {
 	case sig := <-signals:
 		d.log.Info("ending: holders have time to let go, a second signal does not wait for them", "signal", sig, "drain", o.Drain)
 	case <-d.node.Failed():
-		cause = d.node.Err()
+		cause = clusterError(d.node.Err())
 	case <-d.unmounted():
 		d.log.Info("ending: all mounts are gone")
 	}
@@ -107,17 +106,8 @@ func (d *daemon) tell(state string) {
 // start brings everything up, from the log to the mounts. What is up when it fails is for stop to take down.
 func (d *daemon) start(ctx context.Context) (err error) {
 	o := d.o
-	source, gossipKey, err := d.secrets()
-	if err != nil {
+	if err := d.open(); err != nil {
 		return err
-	}
-	d.node, err = cluster.Open(cluster.Config{
-		Dir: o.DataDir, Name: o.Name, Bind: o.Bind, Advertise: o.Advertise, TLS: tlsOf(source), Gossip: o.Gossip, GossipKey: gossipKey,
-		Join: o.Join, Voters: o.Voters, Reset: o.Reset, Version: Version,
-		OpTimeout: o.OpTimeout, Logger: d.log,
-	})
-	if err != nil {
-		return openError(err)
 	}
 	gone, why := d.node.FormerGone()
 	d.log.Debug("former run of this host", "ends now", gone, "why", why)
@@ -130,7 +120,7 @@ func (d *daemon) start(ctx context.Context) (err error) {
 	if err := d.node.Start(d.host); err != nil {
 		return err
 	}
-	if err := d.node.Ready(ctx); err != nil {
+	if err := d.await(ctx); err != nil {
 		return err
 	}
 	if err := d.host.Start(ctx); err != nil {
@@ -147,19 +137,7 @@ func (d *daemon) start(ctx context.Context) (err error) {
 	return nil
 }
 
-// openError gives the exit code of what kept the data directory from being opened. Its words are the cluster's own.
-func openError(err error) error {
-	e := &exit.Error{Op: "mount", What: strings.TrimPrefix(err.Error(), "lockfs: "), Code: exit.NoInput}
-	switch {
-	case errors.Is(err, cluster.ErrInUse):
-		e.Code = exit.Unavailable
-	case errors.Is(err, cluster.ErrDamaged):
-		e.Code = exit.Lost
-	}
-	return e
-}
-
-// mountError likewise for a mount point.
+// mountError gives the exit code of what kept a mount point from being mounted.
 func mountError(dir string, err error) error {
 	e := &exit.Error{Op: "mount", Path: dir, What: strings.TrimPrefix(err.Error(), "mount "+dir+": "), Code: exit.OS}
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
@@ -191,7 +169,10 @@ func (d *daemon) setLimits() error {
 // mount serves one mount point. Its mount is on record before anybody can open anything in it.
 func (d *daemon) mount(shared *fs.Shared, m MountPoint) error {
 	mounted, err := fs.Mount(fs.MountOptions{
-		Options:    fs.Options{Host: d.host, View: m.View, Shared: shared, Logger: d.log, Facts: d.facts},
+		Options: fs.Options{
+			Host: d.host, View: m.View, Shared: shared, Logger: d.log,
+			Facts: d.facts, Hosts: d.hosts, Snapshot: d.node.SaveSnapshot,
+		},
 		MountPoint: m.Dir,
 		AllowOther: true,
 		Mounted:    d.remember,
@@ -214,24 +195,6 @@ func (d *daemon) remember(mountPoint string, others bool) error {
 	return d.node.Remember(d.recorded)
 }
 
-// facts are the lines of .lockfs/status on the log and this process. heap is what the last collection, the gc-th, found
-// alive.
-func (d *daemon) facts() []fs.Fact {
-	s := d.node.Status()
-	heap := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/cycles/total:gc-cycles"}}
-	metrics.Read(heap)
-	number := func(n uint64) string { return strconv.FormatUint(n, 10) }
-	return []fs.Fact{
-		{Key: "cluster", Value: s.Cluster}, {Key: "role", Value: s.Role}, {Key: "address", Value: s.Address},
-		{Key: "term", Value: number(s.Term)}, {Key: "voters", Value: strconv.Itoa(s.Voters)},
-		{Key: "log-first", Value: number(s.First)}, {Key: "log-last", Value: number(s.Last)}, {Key: "snapshot", Value: number(s.Snapshot)},
-		{Key: "log-bytes", Value: strconv.FormatInt(s.LogBytes, 10)}, {Key: "disk-left", Value: strconv.FormatInt(s.Free, 10)},
-		{Key: "disk-error", Value: s.DiskError},
-		{Key: "version", Value: Version}, {Key: "pid", Value: strconv.Itoa(os.Getpid())},
-		{Key: "heap", Value: number(heap[0].Value.Uint64())}, {Key: "gc", Value: number(heap[1].Value.Uint64())},
-	}
-}
-
 // unmounted is closed when the last mount was taken away by somebody else.
 func (d *daemon) unmounted() <-chan struct{} {
 	gone := make(chan struct{})
@@ -252,16 +215,7 @@ func (d *daemon) unmounted() <-chan struct{} {
 func (d *daemon) stop(hurry <-chan struct{}) error {
 	var errs []error
 	if d.host != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), d.o.Drain)
-		go func() {
-			select {
-			case <-hurry:
-				cancel()
-			case <-ctx.Done():
-			}
-		}()
-		d.host.Drain(ctx)
-		cancel()
+		d.drain(hurry)
 	}
 	var closing sync.WaitGroup
 	results := make([]error, len(d.mounts))
@@ -277,4 +231,18 @@ func (d *daemon) stop(hurry <-chan struct{}) error {
 		errs = append(errs, d.node.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// drain refuses new requests and gives holders the time to let go, until hurry is closed.
+func (d *daemon) drain(hurry <-chan struct{}) {
+	ctx, cancel := context.WithTimeout(context.Background(), d.o.Drain)
+	defer cancel()
+	go func() {
+		select {
+		case <-hurry:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	d.host.Drain(ctx)
 }
