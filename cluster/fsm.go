@@ -122,6 +122,9 @@ func (m *machine) replace(s *state.State) {
 type snapshot struct{ view *state.View }
 
 func (s snapshot) Persist(sink raft.SnapshotSink) error {
+	if to, is := sink.(*snapshotSink); is {
+		to.own = true
+	}
 	if _, err := s.view.WriteTo(sink); err != nil {
 		return fmt.Errorf("write a snapshot: %w", err)
 	}

@@ -34,6 +34,8 @@ type journal struct {
 	wal    *wal.WAL     // nil while it cannot be opened
 	broken error        // why the next append must open it again
 	last   uint64       // the last entry whose append to wal succeeded
+	over   installed    // the snapshot that last took the log's place
+	gone   uint64       // 0, or there are no entries and raft takes this for the last one, see forgotten
 }
 
 var _ raft.LogStore = (*journal)(nil)
@@ -123,6 +125,7 @@ func wipe(path string, from, to int64) error {
 func (j *journal) StoreLogs(logs []*raft.Log) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.gone = 0
 	var err error
 	if j.memory != nil {
 		err = j.memory.append(logs)
@@ -158,6 +161,11 @@ func (j *journal) insist(logs []*raft.Log) error {
 func (j *journal) append(logs []*raft.Log) error {
 	if j.broken != nil {
 		if err := j.reopen(); err != nil {
+			return err
+		}
+	}
+	if first := logs[0].Index; j.last > 0 && first > j.last+1 && first == j.over.Index+1 { // raft could not have it dropped
+		if err := j.dropAll(); err != nil {
 			return err
 		}
 	}
@@ -220,6 +228,13 @@ func (j *journal) dropAll() error {
 	return nil
 }
 
+// replacedBy notes that a snapshot is about to take the log's place.
+func (j *journal) replacedBy(by installed) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.over = by
+}
+
 // clear drops all entries, for which a snapshot was installed.
 func (j *journal) clear() error {
 	j.mu.Lock()
@@ -246,16 +261,23 @@ func (j *journal) FirstIndex() (uint64, error) {
 func (j *journal) LastIndex() (uint64, error) {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
+	return j.end(), nil
+}
+
+// end is the last entry, 0 if there is none.
+func (j *journal) end() uint64 {
 	if j.memory != nil {
-		return j.memory.last(), nil
+		return j.memory.last()
 	}
-	return j.last, nil
+	return j.last
 }
 
 func (j *journal) GetLog(index uint64, l *raft.Log) error {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
 	switch {
+	case j.gone > 0:
+		return j.forgotten(index, l)
 	case j.memory != nil:
 		return j.memory.get(index, l)
 	case j.wal == nil:
@@ -275,6 +297,20 @@ func (j *journal) GetLog(index uint64, l *raft.Log) error {
 func (j *journal) DeleteRange(first, last uint64) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.gone > 0 {
+		j.gone = max(first-1, j.over.Index)
+		return nil
+	}
+	if err := j.delete(first, last); err != nil {
+		return err
+	}
+	if j.end() == 0 && j.over.Index > 0 && last > j.over.Index {
+		j.gone = last
+	}
+	return nil
+}
+
+func (j *journal) delete(first, last uint64) error {
 	if j.memory != nil {
 		return j.memory.drop(first, last)
 	}
@@ -286,6 +322,22 @@ func (j *journal) DeleteRange(first, last uint64) error {
 	if err := j.drop(first, last); err != nil {
 		j.broken = err
 		return err
+	}
+	return nil
+}
+
+// forgotten reads an entry of a log that was dropped for a snapshot while it had entries after the snapshot's, which another
+// leader never had. raft (v1.8.0) goes on taking the last of these for its last, asks for them when it gets others in their
+// place, and without an answer has the snapshot sent again and again. So it gets the snapshot's entry with its term, and
+// those after it with a term that no leader has: it drops them and goes on.
+func (j *journal) forgotten(index uint64, l *raft.Log) error {
+	switch {
+	case index == j.over.Index:
+		*l = raft.Log{Index: index, Term: j.over.Term}
+	case index > j.over.Index && index <= j.gone:
+		*l = raft.Log{Index: index}
+	default:
+		return raft.ErrLogNotFound
 	}
 	return nil
 }

@@ -34,7 +34,7 @@ type Node struct {
 	store   *store
 	reserve *reserve
 	journal *journal
-	snaps   *raft.FileSnapshotStore
+	snaps   *snapshotStore
 	start   *contents // until Start
 	hasLog  bool      // it was found with a log, or with what takes its place
 

@@ -163,9 +163,10 @@ func openVerified(c Config, was *contents, lock *dirLock, stream *stream, heard 
 	if err := clearSnapshots(filepath.Join(c.Dir, snapsName), keep); err != nil {
 		return nil, err
 	}
-	if n.snaps, err = raft.NewFileSnapshotStoreWithLogger(c.Dir, retainSnapshots, n.hclog("snapshot")); err != nil {
+	if n.snaps, err = openSnapshots(c.Dir, n.hclog("snapshot")); err != nil {
 		return nil, err
 	}
+	n.snaps.replace, n.snaps.room, n.snaps.unknown = n.replacedBy, n.roomToInstall, n.fail
 	n.port, err = wire.New(wire.Config{
 		Listener: stream.Listener, Advertise: stream.advertise, TLS: c.TLS, Self: n.self, Removed: n.isRemoved, Dial: c.dial, Logger: c.Logger,
 	})

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -37,6 +38,17 @@ func (w *writer) files(n int) {
 		name := fmt.Sprintf("f%d", w.seq)
 		must(w.c.t, propose(leader.Node, makeFile(w.s, w.seq, name)))
 		w.made = append(w.made, name)
+	}
+}
+
+// values stores a large value in the first file so many times.
+func (w *writer) values(n int) {
+	w.c.t.Helper()
+	leader := w.c.leader()
+	ino := leader.view().Lookup(state.Root, w.made[0]).Ino
+	for range n {
+		w.seq++
+		must(w.c.t, propose(leader.Node, setValue(w.s, w.seq, ino, bytes.Repeat([]byte{byte(w.seq)}, 4<<10))))
 	}
 }
 

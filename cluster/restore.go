@@ -133,7 +133,7 @@ func fillRestored(dir, name string, s *state.State) error {
 // leader tells its own.
 func writeRestored(dir string, id Identity, index uint64, view *state.View) error {
 	silent := &raftLog{to: slog.New(slog.DiscardHandler)}
-	snaps, err := raft.NewFileSnapshotStoreWithLogger(dir, retainSnapshots, silent)
+	snaps, err := openSnapshots(dir, silent)
 	if err != nil {
 		return err
 	}

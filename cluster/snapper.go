@@ -2,8 +2,6 @@ package cluster
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -98,7 +96,6 @@ func (n *Node) Snapshot() error {
 	started := time.Now()
 	if err := n.raft.Snapshot().Error(); err != nil {
 		if !errors.Is(err, raft.ErrNothingNewToSnapshot) {
-			n.clearUnfinished()
 			return err
 		}
 	}
@@ -109,18 +106,4 @@ func (n *Node) Snapshot() error {
 		n.log.Debug("snapshot", "index", list[0].Index, "bytes", list[0].Size, "took", time.Since(started))
 	}
 	return nil
-}
-
-// clearUnfinished removes what a snapshot that failed left; raft leaves it when it cannot write its end.
-func (n *Node) clearUnfinished() {
-	dir := filepath.Join(n.config.Dir, snapsName)
-	list, err := os.ReadDir(dir)
-	if err != nil {
-		return
-	}
-	for _, e := range list {
-		if filepath.Ext(e.Name()) == tmpSuffix {
-			os.RemoveAll(filepath.Join(dir, e.Name()))
-		}
-	}
 }
