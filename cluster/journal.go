@@ -356,6 +356,20 @@ func (j *journal) keepIn(m *memory) {
 	j.memory = m
 }
 
+// toMemory keeps the entries in memory from now on, if there are none yet, after commit has noted that.
+func (j *journal) toMemory(m *memory, commit func() error) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.memory != nil || j.last > 0 || j.over.Index > 0 {
+		return nil
+	}
+	if err := commit(); err != nil {
+		return err
+	}
+	j.memory = m
+	return nil
+}
+
 // toDisk takes all entries from memory to disk, where they stay from then on. When they are there it calls commit, which notes
 // that. It can be called again after an error, and does nothing if the entries are on disk. Appends wait meanwhile.
 func (j *journal) toDisk(commit func() error) error {

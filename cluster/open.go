@@ -6,8 +6,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/hashicorp/raft"
-
 	"github.com/lockfs/lockfs/cluster/gossip"
 	"github.com/lockfs/lockfs/cluster/wire"
 )

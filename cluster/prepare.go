@@ -17,20 +17,16 @@ import (
 // durable says whether what this host acknowledges is on its disk. Once it is, it always will be.
 func (n *Node) durable() bool { return !n.journal.inMemory() }
 
-// keepInMemory makes this host keep its log in memory, if it has none yet; durable says what came of it. It is called after Open
-// and before raft is started. A restart goes on the same way.
+// keepInMemory makes this host keep its log in memory, if it has none yet; durable says what came of it. It may be called at
+// any time after Open. A restart goes on the same way.
 func (n *Node) keepInMemory() error {
-	last, err := n.journal.LastIndex()
-	if err != nil {
-		return err
-	}
-	if n.hasLog || !n.durable() || last > 0 {
+	if n.hasLog {
 		return nil
 	}
-	if err := n.store.putJSON(bucketLog, keyKept, kept{Memory: true}); err != nil {
+	err := n.journal.toMemory(newMemory(&n.snap), func() error { return n.store.putJSON(bucketLog, keyKept, kept{Memory: true}) })
+	if err != nil {
 		return fmt.Errorf("lockfs: keep the log in memory: %w", err)
 	}
-	n.journal.keepIn(newMemory(&n.snap))
 	return nil
 }
 
