@@ -2,6 +2,7 @@ package sim
 
 import (
 	"slices"
+	"strconv"
 
 	"github.com/lockfs/lockfs/lockd/queue"
 )
@@ -30,7 +31,7 @@ func (s *sim) check() {
 	if s.applied >= 16 {
 		s.applied = 0
 		s.hostLocks()
-		if err := s.leader.state.Check(); err != nil {
+		if err := s.raft.state.Check(); err != nil {
 			s.failf("state: %v", err)
 		}
 	}
@@ -46,11 +47,13 @@ type held struct {
 func (s *sim) exclusive() {
 	var all []held
 	for _, h := range s.hosts {
-		if h.up {
-			h.onTime() // what is lost by now is lost
-		}
-		if !h.up {
+		switch {
+		case !h.up:
 			continue
+		case s.now >= h.paused:
+			h.onTime() // what is lost by now is lost
+		case h.local() >= h.leaseEnd:
+			continue // it is the first thing that it will find
 		}
 		for l := range h.table.All() {
 			if l.Mode != queue.None {
@@ -114,7 +117,7 @@ func (s *sim) checkValue(k *lock) {
 	if k.Mode < queue.PR {
 		return
 	}
-	mine, newest := k.p.h.view.Node(k.Ino), s.leader.view.Node(k.Ino)
+	mine, newest := k.p.h.view.Node(k.Ino), s.raft.view.Node(k.Ino)
 	if mine == nil || newest == nil || mine.Generation != newest.Generation || string(mine.Value) != string(newest.Value) {
 		s.failf("%s: %v has %v and sees %+v, the newest is %+v", k.p.h.name, k, k.Mode, mine, newest)
 	}
@@ -152,8 +155,7 @@ func (s *sim) drain() {
 	s.tracef("drain")
 	s.draining = true
 	for _, h := range s.hosts {
-		h.cut, h.catching = min(h.cut, s.now), false
-		h.catchUpSoon()
+		h.heal()
 		for _, p := range h.procs {
 			p.letGo()
 		}
@@ -207,7 +209,7 @@ func (s *sim) stuck() {
 // situation shows who has and wants what of some resources.
 func (s *sim) situation(inos []uint64) {
 	for _, ino := range inos {
-		for x := range s.leader.view.HostLocks(ino) {
+		for x := range s.raft.view.HostLocks(ino) {
 			s.tracef("state: inode %d: %+v", ino, x)
 		}
 		for _, h := range s.hosts {
@@ -285,30 +287,26 @@ func (s *sim) settled() {
 		if len(h.unacked) > 0 {
 			s.failf("%s: %d commands are not answered: %v", h.name, len(h.unacked), h.unacked[0].cmd)
 		}
-		h.cut = 0
-		h.finish()
+		h.applyNext(len(s.raft.log) - int(h.view.Index()))
 	}
-	want := s.leader.view.Digest()
+	want := s.raft.view.Digest()
 	for _, h := range s.hosts {
 		if h.view.Digest() != want {
 			s.failf("%s has come to another state", h.name)
 		}
 	}
-	for x := range s.leader.view.AllHostLocks() {
+	for ino, x := range s.counters {
+		n := s.raft.view.Node(ino)
+		if n == nil {
+			continue
+		}
+		if number, _ := strconv.Atoi(string(n.Value)); number < x.done || number > x.proposed-x.refused {
+			s.failf("inode %d: %d of %d commits were acknowledged and %d refused, and the value is %d", ino, x.done, x.proposed, x.refused, number)
+		}
+	}
+	for x := range s.raft.view.AllHostLocks() {
 		if x.Wanted != queue.None {
 			s.failf("session %d waits for %v of inode %d in the state", x.Session, x.Wanted, x.Ino)
 		}
-	}
-}
-
-// finish catches up with the whole log.
-func (h *host) finish() {
-	for i := int(h.state.View().Index()); i < len(h.s.log); i++ {
-		changes, err := h.state.Apply(uint64(i+1), h.s.log[i])
-		if err != nil {
-			h.s.failf("%s: apply: %v", h.name, err)
-		}
-		h.view = h.state.View()
-		h.applied(changes)
 	}
 }

@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/lockfs/lockfs/lockd/queue"
 	"github.com/lockfs/lockfs/lockd/state"
@@ -35,15 +36,15 @@ type lock struct {
 func (k *lock) String() string { return fmt.Sprintf("p%d:%s", k.p.owner, k.name) }
 
 func (p *proc) stepSoon() {
-	h, life := p.h, p.h.life
+	h := p.h
 	pace := h.s.cfg.pace
 	if p.waits != nil || p.busy {
 		pace += ms
 	} else if h.s.chance(h.s.cfg.sleep) {
 		pace = second
 	}
-	h.s.after(h.s.about(pace), func() {
-		if h.life == life && !h.s.draining {
+	h.after(h.s.about(pace), func() {
+		if !h.s.draining {
 			h.onTime()
 			p.step()
 			h.flush()
@@ -157,13 +158,13 @@ func (k *lock) own(rivals []*table.Lock) []*table.Lock {
 
 // waiting notes that the process waits, and for how long.
 func (k *lock) waiting(mode queue.Mode) {
-	h, life := k.p.h, k.p.h.life
+	h := k.p.h
 	k.p.waits, k.asked = k, mode
 	h.s.Waits++
 	k.turn++
 	turn := k.turn
-	h.s.after(5*ms+h.s.about(300*ms), func() {
-		if h.life == life && k.turn == turn && k.p.waits == k && !h.s.draining {
+	h.after(5*ms+h.s.about(300*ms), func() {
+		if k.turn == turn && k.p.waits == k && !h.s.draining {
 			h.onTime()
 			k.cancel()
 			h.flush()
@@ -220,7 +221,10 @@ func (k *lock) release() {
 	h.table.Release(&k.Lock)
 }
 
-// commit writes a new value under the lock. Nobody else may have, since it was granted.
+// counter is what is known of the number in a value, which every commit makes greater by one.
+type counter struct{ proposed, done, refused int }
+
+// commit adds one to the number in the value. Nobody else may have written since the lock was granted.
 func (k *lock) commit() {
 	h := k.p.h
 	n := h.view.Node(k.Ino)
@@ -231,19 +235,32 @@ func (k *lock) commit() {
 		return
 	}
 	base := n.Generation
-	value := fmt.Sprintf("%d of %v", base+1, k)
+	number, _ := strconv.Atoi(string(n.Value))
+	value := strconv.Itoa(number + 1)
+	x := h.s.counters[k.Ino]
+	if x == nil {
+		x = new(counter)
+		h.s.counters[k.Ino] = x
+	}
+	x.proposed++
 	k.write, k.p.busy = true, true
 	h.propose(&statepb.Command{Op: &statepb.Command_Commit{Commit: &statepb.Commit{
 		Ino: k.Ino, BaseGeneration: base, Change: &statepb.Commit_Whole{Whole: []byte(value)},
 	}}}, func(c state.Change, known bool) {
 		k.write, k.p.busy = false, false
+		switch {
+		case known && c.Code == state.OK:
+			h.s.Commits++
+			x.done++
+		case known:
+			x.refused++
+		}
 		if k.dead || k.Mode == queue.None {
 			return
 		}
 		if n := h.view.Node(k.Ino); known && c.Code != state.OK || n == nil || n.Generation != base+1 || string(n.Value) != value {
 			h.s.failf("%s: %v: commit on generation %d: %v, and now %+v", h.name, k, base, c.Code, n)
 		}
-		h.s.Commits++
 	})
 	h.transmit(h.seq)
 }
@@ -297,10 +314,10 @@ func (k *lock) granted() {
 
 // releaseSoon lets go, while everybody does.
 func (k *lock) releaseSoon() {
-	h, life := k.p.h, k.p.h.life
-	h.s.after(h.s.about(ms), func() {
+	h := k.p.h
+	h.after(h.s.about(ms), func() {
 		switch {
-		case h.life != life || k.dead:
+		case k.dead:
 		case k.write:
 			k.releaseSoon()
 		default:
