@@ -26,6 +26,10 @@ func TestMain(m *testing.M) {
 		hammer(dir)
 		os.Exit(1)
 	}
+	if dir := os.Getenv(followDir); dir != "" {
+		follow(dir)
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 

@@ -66,7 +66,7 @@ func segmentEntries(t testing.TB, dir string) int {
 // TestNonvoterInMemory has a host that is no voter follow, restart and become a voter.
 func TestNonvoterInMemory(t *testing.T) {
 	c := newTestCluster(t, 1, testOptions{
-		config: func(_ int, c *Config) { c.limits = tinyLog },
+		config: func(_ int, c *Config) { c.limits, c.Voters = tinyLog, 1 },
 		opened: func(n *testNode) {
 			if n.name() == "b" {
 				must(t, n.keepInMemory())
