@@ -51,7 +51,7 @@ func TestChaos(t *testing.T) {
 }
 
 func (c *chaos) run(seed uint64) {
-	c.log.Lead(2 * time.Second)
+	c.log.Lead()
 	c.hosts, c.members = []*lockd.Host{c.h}, []*lockdtest.Member{c.m}
 	for _, name := range []string{"host2", "host3"} {
 		h, m := c.start(lockd.Config{Name: name, SessionTTL: 2 * time.Second, OpTimeout: time.Second})

@@ -8,12 +8,13 @@ import (
 )
 
 // Lead makes the log end sessions that are not renewed in time, as a leader does: a session is timed from applying its
-// opening or renewal, and its end names the last renewal, so that a later one saves it. It runs until Close.
-func (l *Log) Lead(ttl time.Duration) {
+// opening or renewal, by its own time to live, and its end names the last renewal, so that a later one saves it. It runs
+// until Close.
+func (l *Log) Lead() {
 	l.work.Add(1)
 	go func() {
 		defer l.work.Done()
-		tick := time.NewTicker(ttl / 20)
+		tick := time.NewTicker(state.MinTTL / 20)
 		defer tick.Stop()
 		type seen struct {
 			renewed uint64
@@ -33,7 +34,7 @@ func (l *Log) Lead(ttl time.Duration) {
 					sessions[s.ID] = seen{s.Renewed, now}
 					continue
 				}
-				if now.Sub(last.at) >= ttl {
+				if now.Sub(last.at) >= s.TTL {
 					l.expire(s)
 				}
 			}

@@ -19,7 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// daemonEnv names, in the environment of this binary started again, the mounts to serve: VIEW:DIR, separated by commas.
+// daemonEnv names, in the environment of this binary started again, the mounts to serve: VIEW:DIR, separated by commas, of
+// several hosts separated by semicolons.
 const daemonEnv = "LOCKFS_TEST_MOUNTS"
 
 // binaryEnv names a lockfs program to test instead.
@@ -32,7 +33,7 @@ type Program func(args []string) int
 // one of the programs ("$C NAME ARG…" in a shell); else it runs the tests.
 func Main(m *testing.M, programs map[string]Program) {
 	if mounts := os.Getenv(daemonEnv); mounts != "" {
-		os.Exit(serve(strings.Split(mounts, ",")))
+		os.Exit(serve(strings.Split(mounts, ";")))
 	}
 	if len(os.Args) > 2 && os.Args[1] == "client" {
 		program, ok := programs[os.Args[2]]
@@ -78,7 +79,11 @@ type Daemon struct {
 	t      testing.TB
 	o      Options
 	mounts []string // VIEW:DIR
+	peers  []*Daemon
+	host   int // which of the hosts that the process serves, from 1
 	cmd    *exec.Cmd
+	in     io.Writer     // commands to a daemon of this binary
+	did    chan struct{} // a token for each that was carried out
 	log    *logBuffer
 	done   chan struct{} // closed when the process is gone
 	once   sync.Once
@@ -97,25 +102,6 @@ type Options struct {
 	Data  string   // data directory of the program (MainBuilt); default: one of the test's own
 	Args  []string // more flags of the program
 }
-
-// ttlEnv is the session's time to live in a daemon of this binary.
-const ttlEnv = "LOCKFS_TEST_TTL"
-
-// StartShort is Start for a daemon whose session lives only for ttl, and whose log can be cut.
-func StartShort(t testing.TB, ttl time.Duration, views ...string) *Daemon {
-	t.Helper()
-	if os.Getenv(binaryEnv) != "" {
-		t.Skip("needs a log that can be cut")
-	}
-	t.Setenv(ttlEnv, ttl.String())
-	return Start(t, views...)
-}
-
-// Cut cuts the daemon off from its log: nothing is committed or applied any more.
-func (d *Daemon) Cut() { d.cmd.Process.Signal(syscall.SIGUSR1) }
-
-// Heal ends a Cut. The daemon's old session has ended meanwhile.
-func (d *Daemon) Heal() { d.cmd.Process.Signal(syscall.SIGUSR2) }
 
 // Start starts a daemon with one mount for each view named ("lock", "posix", "dlmfs"), and stops it at the end of the
 // test. It skips the test where FUSE cannot be used.
@@ -142,9 +128,17 @@ func Prepare(t testing.TB, o Options) *Daemon {
 	if o.Data == "" {
 		o.Data = filepath.Join(dir, "data")
 	}
-	d := &Daemon{Dir: dir, t: t, o: o, log: &logBuffer{}}
-	for _, view := range o.Views {
-		point := filepath.Join(dir, view)
+	d := &Daemon{Dir: dir, t: t, o: o, host: 1, log: &logBuffer{}}
+	d.makeMounts("")
+	t.Cleanup(d.stop)
+	return d
+}
+
+// makeMounts makes the mount points of a host.
+func (d *Daemon) makeMounts(suffix string) {
+	t := d.t
+	for _, view := range d.o.Views {
+		point := filepath.Join(d.Dir, view+suffix)
 		if err := os.Mkdir(point, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -160,8 +154,6 @@ func Prepare(t testing.TB, o Options) *Daemon {
 		}
 		d.mounts = append(d.mounts, view+":"+point)
 	}
-	t.Cleanup(d.stop)
-	return d
 }
 
 // Start starts the daemon, again if it has ended, and waits until it is ready. More flags can be given for this time.
@@ -204,7 +196,15 @@ func (d *Daemon) launch(args []string) (ready <-chan struct{}) {
 			d.t.Fatal(err)
 		}
 		d.cmd = exec.Command(self)
-		d.cmd.Env = append(os.Environ(), daemonEnv+"="+strings.Join(d.mounts, ","))
+		hosts := strings.Join(d.mounts, ",")
+		for _, p := range d.peers {
+			hosts += ";" + strings.Join(p.mounts, ",")
+		}
+		d.cmd.Env = append(os.Environ(), daemonEnv+"="+hosts)
+		if d.in, err = d.cmd.StdinPipe(); err != nil {
+			d.t.Fatal(err)
+		}
+		d.did = make(chan struct{}, 1)
 	}
 	d.cmd.Stderr = d.log
 	out, err := d.cmd.StdoutPipe()
@@ -220,12 +220,14 @@ func (d *Daemon) launch(args []string) (ready <-chan struct{}) {
 		defer close(done)
 		lines := bufio.NewScanner(io.TeeReader(out, d.log))
 		for lines.Scan() {
-			if strings.HasPrefix(lines.Text(), "ready") {
+			switch {
+			case strings.HasPrefix(lines.Text(), "ready"):
 				said <- struct{}{}
-				break
+			case lines.Text() == "did" && d.did != nil:
+				d.did <- struct{}{}
 			}
 		}
-		io.Copy(d.log, out)
+		io.Copy(d.log, out) // a line that is too long ends the scanner
 		cmd.Wait()
 	}()
 	return said
@@ -291,8 +293,9 @@ func (d *Daemon) stop() {
 				d.Kill()
 			}
 		}
-		for _, point := range []string{d.Lock, d.Posix, d.Dlmfs} {
-			if point != "" {
+		for _, host := range append(d.peers, d) {
+			for _, m := range host.mounts {
+				_, point, _ := strings.Cut(m, ":")
 				for unix.Unmount(point, unix.MNT_DETACH) == nil { // a dead mount may be below
 				}
 			}

@@ -11,10 +11,10 @@ func TestSpecialFiles(t *testing.T) {
 	d := harness.Start(t, "lock")
 	s := d.Shell(t)
 	s.OK("head -c 200000 /dev/urandom > $M/large")
-	if out := s.OK("ls $M/.lockfs; ls $M/.lockfs/hosts"); out != "control\nevents\nheld\nhosts\nsnapshot\nstatus\nwaiting\ntest\n" {
+	if out := s.OK("ls $M/.lockfs; ls $M/.lockfs/hosts"); out != "control\nevents\nheld\nhosts\nsnapshot\nstatus\nwaiting\nhost1\n" {
 		t.Errorf("listing: %q", out)
 	}
-	s.OK("grep -qx session=[0-9]* $M/.lockfs/hosts/test; ! cat $M/.lockfs/hosts/nobody 2>/dev/null")
+	s.OK("grep -qx session=[0-9]* $M/.lockfs/hosts/host1; ! cat $M/.lockfs/hosts/nobody 2>/dev/null")
 	s.OK("grep -Eqx digest=[0-9a-f]{64} $M/.lockfs/status; grep -Eqx index=[0-9]+ $M/.lockfs/status")
 
 	s.OK("cp $M/.lockfs/snapshot $T/s1; cat $M/.lockfs/snapshot > $T/s2; dd if=$M/.lockfs/snapshot of=$T/s3 bs=777 status=none")
@@ -28,5 +28,5 @@ func TestSpecialFiles(t *testing.T) {
 	for _, what := range []string{"cat $M/.lockfs/snapshot", "cat $M/.lockfs/control", "echo x > $M/.lockfs/control"} {
 		s.Exits(1, "setpriv --reuid=65534 --regid=65534 --clear-groups bash -c '"+what+"' 2>/dev/null")
 	}
-	s.OK("setpriv --reuid=65534 --regid=65534 --clear-groups cat $M/.lockfs/hosts/test >/dev/null")
+	s.OK("setpriv --reuid=65534 --regid=65534 --clear-groups cat $M/.lockfs/hosts/host1 >/dev/null")
 }
