@@ -68,6 +68,19 @@ func (n *Node) Hosts() []HostStatus {
 	return list
 }
 
+// Found lists the hosts that gossip finds beside this one, members or not, as NAME (ADDRESS); valid after Start. A host that waits to
+// be admitted and finds none has wrong addresses in Join, no way to them, or another GossipKey than they.
+func (n *Node) Found() []string {
+	var list []string
+	for _, m := range n.heard() {
+		if m.State == gossip.Alive {
+			list = append(list, printable(m.Name)+" ("+printable(m.Address)+")")
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
 // seems says whether a host seems to be there: by gossip and by its session.
 func (n *Node) seems(id string) HostState {
 	if id == n.id() {

@@ -51,7 +51,9 @@ const patience = time.Minute
 // await waits until this host is a member of a cluster that has a leader, and says so if that takes a while.
 func (d *daemon) await(ctx context.Context) error {
 	if d.node.Identity().Cluster == "" {
-		d.waiting()
+		d.tell("STATUS=waiting to be admitted to a cluster; lockfs init founds one")
+		d.log.Info("waiting to be admitted to a cluster; if there is none yet, run `lockfs init` on one of its hosts, once",
+			"name", d.node.Name(), "asking", strings.Join(d.o.Join, ","), "data", d.o.DataDir)
 	}
 	for wait := 5 * time.Second; ; wait = patience {
 		round, cancel := context.WithTimeout(ctx, wait)
@@ -70,16 +72,19 @@ func (d *daemon) await(ctx context.Context) error {
 	}
 }
 
-// waiting says what this host waits for, and what to do.
+// waiting says what this host still waits for, and what to do.
 func (d *daemon) waiting() {
-	id := d.node.Identity()
-	if id.Cluster != "" {
+	id, found := d.node.Identity(), strings.Join(d.node.Found(), ", ")
+	switch {
+	case id.Cluster != "":
 		d.tell("STATUS=waiting for the leader of the cluster")
 		d.log.Warn("no leader of the cluster answers: more than half of its voters must run and reach each other", "cluster", id.Cluster,
-			"name", id.Name, "address", d.node.Status().Address)
-		return
+			"name", id.Name, "address", d.node.Status().Address, "found", found)
+	case found == "":
+		d.log.Warn("none of the hosts that --join names is found: do they run, do UDP and TCP reach them, have they the same "+
+			"--gossip-key-file?", "asking", strings.Join(d.o.Join, ","))
+	default:
+		d.log.Info("still waiting to be admitted to a cluster: if there is none yet, run `lockfs init` on one of its hosts, once", "name", id.Name,
+			"found", found, "data", d.o.DataDir)
 	}
-	d.tell("STATUS=waiting to be admitted to a cluster; lockfs init founds one")
-	d.log.Info("waiting to be admitted to a cluster; if there is none yet, run `lockfs init` on one of its hosts, once", "name", id.Name,
-		"asking", strings.Join(d.o.Join, ","), "data", d.o.DataDir)
 }

@@ -37,7 +37,7 @@ type Error struct {
 
 // Usagef says that the command line is wrong.
 func Usagef(op, format string, args ...any) *Error {
-	return &Error{Op: op, What: fmt.Sprintf(format, args...), Do: "see lockfs " + op + " --help", Code: Usage}
+	return &Error{Op: op, What: fmt.Sprintf(format, args...), Do: "see " + strings.Join(strings.Fields("lockfs "+op+" --help"), " "), Code: Usage}
 }
 
 // Of wraps the error of a system call on path.
