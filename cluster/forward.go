@@ -171,6 +171,9 @@ var kinds = []struct {
 	{ErrTooMany, clusterpb.ErrorKind_TOO_MANY},
 	{ErrTooBig, clusterpb.ErrorKind_TOO_BIG},
 	{ErrNoLeader, clusterpb.ErrorKind_NOT_LEADER},
+	{ErrAlive, clusterpb.ErrorKind_ALIVE},
+	{ErrUnknown, clusterpb.ErrorKind_UNKNOWN_HOST},
+	{ErrQuorum, clusterpb.ErrorKind_QUORUM},
 	{ErrClosed, clusterpb.ErrorKind_NOT_LEADER}, // that host is stopping, not this one
 }
 

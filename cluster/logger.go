@@ -6,10 +6,12 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"slices"
 
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/lockfs/lockfs/cluster/seldom"
+	"github.com/lockfs/lockfs/cluster/wire"
 )
 
 // raftLog hands what raft and raft-wal log to slog. They tell of every step at Info and of ordinary elections at
@@ -73,6 +75,9 @@ func (l *raftLog) Log(level hclog.Level, msg string, args ...any) {
 		return
 	}
 	to := l.level(level, msg)
+	if slices.ContainsFunc(args, func(a any) bool { err, is := a.(error); return is && wire.RefusedAs(err, wire.Starting) }) {
+		to = slog.LevelDebug // it has yet to start, or to hear that it was admitted
+	}
 	select {
 	case <-l.stop:
 		to = slog.LevelDebug

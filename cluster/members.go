@@ -49,6 +49,7 @@ func (n *Node) members() {
 			return
 		}
 		n.learn()
+		n.dropRemoved()
 		t, _ := n.tenureState.get()
 		if t == nil {
 			look.Stop()
@@ -65,8 +66,27 @@ func (n *Node) members() {
 
 // learn takes over what is new about the others.
 func (n *Node) learn() {
-	n.book.learn(n.heard(), n.view())
+	view := n.view()
+	n.book.learn(n.heard(), view)
+	var peers []string
+	for h := range view.Hosts() {
+		if h.ID != n.id() && h.Gossip != "" {
+			peers = append(peers, h.Gossip)
+		}
+	}
+	// What is on the list is known only once entries are applied, for which a leader may have to be found first.
+	if was := *n.peers.Load(); len(peers) > 0 && !slices.Equal(peers, was) {
+		n.peers.Store(&peers)
+		if err := n.store.putJSON(bucketDaemon, keyPeers, peers); err != nil {
+			n.log.Warn("the gossip addresses of the others cannot be recorded", "err", err)
+		}
+	}
 	token(n.membersChanged)
+}
+
+// joinAt are the addresses at which gossip looks for others.
+func (n *Node) joinAt() []string {
+	return slices.Concat(n.config.Join, *n.peers.Load())
 }
 
 // noteHosts sees what was applied. Called by the applying goroutine.
@@ -82,6 +102,7 @@ func (n *Node) noteHosts(changes []state.Change) {
 		case state.HostRemoved:
 			n.mu.Lock()
 			n.removed[c.Host] = true
+			n.toDrop = append(n.toDrop, c.Host)
 			n.mu.Unlock()
 			if c.Host == n.id() {
 				n.expelled()
@@ -97,6 +118,20 @@ func (n *Node) noteHosts(changes []state.Change) {
 	}
 }
 
+// dropRemoved ends the connections of hosts that were removed. They learn of it when they come again.
+func (n *Node) dropRemoved() {
+	n.mu.Lock()
+	hosts := n.toDrop
+	n.toDrop = nil
+	n.mu.Unlock()
+	for _, h := range hosts {
+		n.port.Drop(h)
+		if n.gossip != nil {
+			n.gossip.Forget(h)
+		}
+	}
+}
+
 // isRemoved says whether the removal of a host was applied here. Not all removals are known: those before the snapshot that
 // this host started from are not.
 func (n *Node) isRemoved(host string) bool {
@@ -107,9 +142,10 @@ func (n *Node) isRemoved(host string) bool {
 
 // votes is the leader's care for who has a vote, in one tenure.
 type votes struct {
-	node   *Node
-	tenure *tenure
-	silent map[raft.ServerID]time.Time // since when voters are gone
+	node    *Node
+	tenure  *tenure
+	silent  map[raft.ServerID]time.Time // since when voters are gone
+	failing time.Time                   // since when no vote could be given or taken; zero: nothing is in the way
 }
 
 // look does what is to be done next, if anything.
@@ -148,6 +184,7 @@ func (v *votes) look() {
 			v.report("a host cannot be given a vote yet", err)
 			continue
 		}
+		v.report("", nil)
 		if voters++; voters > n.config.Voters && len(gone) > 0 {
 			v.report("a voter that is gone cannot be replaced", n.demote(ctx, gone[0]))
 		}
@@ -159,11 +196,20 @@ func (v *votes) look() {
 	}
 }
 
+// report says what is in the way once it was for long: that a host has yet to catch up is ordinary.
 func (v *votes) report(what string, err error) {
-	if err != nil {
+	switch {
+	case err == nil:
+		v.failing = time.Time{}
+	case v.failing.IsZero():
+		v.failing = time.Now()
+	case time.Since(v.failing) > reportAfter:
 		v.node.seldom.Warn(what, what, "err", err)
 	}
 }
+
+// reportAfter is how long something may be in the way of a change before it is told.
+const reportAfter = 10 * time.Second
 
 // gone says whether a voter was gone for long enough.
 func (v *votes) gone(id raft.ServerID) bool {
@@ -264,7 +310,7 @@ func (n *Node) mayLose(id raft.ServerID) error {
 		}
 	}
 	if voter && there < left/2+1 {
-		return fmt.Errorf("%w: of the %d voters that would be left %d are there", errQuorum, left, there)
+		return fmt.Errorf("%w: of the %d voters that would be left %d are there", ErrQuorum, left, there)
 	}
 	return nil
 }
@@ -314,7 +360,7 @@ func (c Config) listenGossip(s *stream) (*gossip.Gossip, error) {
 		}
 	}
 	g, err := gossip.Listen(gossip.Config{
-		Bind: c.Gossip, Advertise: ip, Key: c.GossipKey, Join: func() []string { return slices.Clone(c.Join) }, Logger: c.Logger, Fast: c.fastGossip,
+		Bind: c.Gossip, Advertise: ip, Key: c.GossipKey, Logger: c.Logger, Fast: c.fastGossip,
 	})
 	if err != nil {
 		return nil, listenError(c.Gossip, "--gossip", err)

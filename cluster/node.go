@@ -53,12 +53,13 @@ type Node struct {
 
 	gossip         *gossip.Gossip // nil: none
 	book           *addresses
-	altering       chan struct{} // 1: held by who changes the members
-	membersChanged chan struct{} // 1: gossip or the list of hosts did, for announce
-	lookAround     chan struct{} // 1: likewise, for members
-	doubted        chan struct{} // 1: the leader may not know this host
-	leaving        atomic.Bool   // Leave was called
-	outside        atomic.Bool   // this host is no member any more
+	peers          atomic.Pointer[[]string] // gossip addresses of other hosts, as on disk
+	altering       chan struct{}            // 1: held by who changes the members
+	membersChanged chan struct{}            // 1: gossip or the list of hosts did, for announce
+	lookAround     chan struct{}            // 1: likewise, for members
+	doubted        chan struct{}            // 1: the leader may not know this host
+	leaving        atomic.Bool              // Leave was called
+	outside        atomic.Bool              // this host is no member any more
 
 	tenureState tenureState
 	stop        chan struct{}  // closed by Close
@@ -75,6 +76,7 @@ type Node struct {
 	caughtUp  bool            // this host's state was up to date once
 	announced bool            // and the leader knows it as it is now
 	removed   map[string]bool // ids of hosts whose removal was applied here
+	toDrop    []string        // of these, whose connections are to be ended
 }
 
 func newNode(c Config, was *contents) *Node {
@@ -86,6 +88,7 @@ func newNode(c Config, was *contents) *Node {
 		doubted: make(chan struct{}, 1), removed: map[string]bool{},
 	}
 	n.identity.now.Store(&was.identity)
+	n.peers.Store(&was.peers)
 	n.tenureState.changed = make(chan struct{})
 	n.seldom = seldom.New(c.Logger)
 	n.snap.limits = c.limits
@@ -120,7 +123,7 @@ func (n *Node) Start(host Host) error {
 	n.machine.replace(first)
 	err := n.startRaft()
 	if err == nil && n.gossip != nil {
-		err = n.gossip.Start(n.member())
+		err = n.gossip.Start(n.member(), n.joinAt)
 	}
 	if err != nil {
 		n.proposer.close()

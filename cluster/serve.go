@@ -251,3 +251,21 @@ func (s *service) members(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Hosts lists the members.
+func (s *service) Hosts(ctx context.Context, _ *clusterpb.HostsRequest) (*clusterpb.HostsAnswer, error) {
+	if err := s.members(ctx); err != nil {
+		return nil, err
+	}
+	a := &clusterpb.HostsAnswer{Leader: string(s.node.leader().address), Index: s.node.stateIndex()}
+	suffrages := map[string]clusterpb.Suffrage{
+		"leader": clusterpb.Suffrage_VOTER, "voter": clusterpb.Suffrage_VOTER, "nonvoter": clusterpb.Suffrage_NONVOTER,
+	}
+	for _, h := range s.node.Hosts() {
+		a.Hosts = append(a.Hosts, &clusterpb.HostStatus{
+			Host: h.ID, Name: h.Name, Address: h.Address, Suffrage: suffrages[h.Role], Leader: h.Role == "leader", Durable: h.Durable,
+			Version: h.Version, Session: h.Session, State: string(h.State),
+		})
+	}
+	return a, nil
+}

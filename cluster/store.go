@@ -31,7 +31,7 @@ const (
 	bucketIdentity = "identity" // keyIdentity
 	bucketRaft     = "raft"     // raft's own keys
 	bucketLog      = "log"      // keySegments, keyKept, keyInstalled
-	bucketDaemon   = "daemon"   // keyMounts, keyStopped
+	bucketDaemon   = "daemon"   // keyMounts, keyPeers, keyStopped
 )
 
 var buckets = []string{bucketIdentity, bucketRaft, bucketLog, bucketDaemon}
@@ -43,6 +43,7 @@ const (
 	keyKept      = "kept"      // kept, once it was decided
 	keyInstalled = "installed" // installed
 	keyMounts    = "mounts"    // Record
+	keyPeers     = "peers"     // []string: gossip addresses of the other hosts
 	keyStopped   = "stopped"   // stopped, only after a clean stop
 )
 

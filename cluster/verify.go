@@ -20,6 +20,7 @@ type contents struct {
 	identity  Identity
 	record    Record   // of the run before
 	stopped   *stopped // the run before was stopped cleanly
+	peers     []string // keyPeers
 	kept      *kept    // nil: not said
 	installed installed
 	list      types.PersistentState
@@ -103,6 +104,7 @@ func (c *contents) readStore(path string) error {
 		bucketLog + "/" + keyKept:          &c.kept,
 		bucketLog + "/" + keyInstalled:     &c.installed,
 		bucketDaemon + "/" + keyMounts:     &c.record,
+		bucketDaemon + "/" + keyPeers:      &c.peers,
 		bucketDaemon + "/" + keyStopped:    &c.stopped,
 	} {
 		b, ok := c.values[name]

@@ -21,14 +21,13 @@ import (
 	"github.com/lockfs/lockfs/cluster/seldom"
 )
 
-// Config is what a Gossip needs; Bind and Join must be set.
+// Config is what a Gossip needs; Bind must be set.
 type Config struct {
-	Bind      string          // ADDR:PORT to listen on, UDP and TCP; port 0: any that is free
-	Advertise net.IP          // what others reach it under; nil: that of Bind
-	Key       []byte          // encrypts everything: 16, 24 or 32 bytes; nil: nothing is encrypted
-	Join      func() []string // addresses of others, now; asked again and again. It must be quick
-	Logger    *slog.Logger    // nil: slog.Default()
-	Fast      bool            // for tests: failures are found within a second or two
+	Bind      string       // ADDR:PORT to listen on, UDP and TCP; port 0: any that is free
+	Advertise net.IP       // what others reach it under; nil: that of Bind
+	Key       []byte       // encrypts everything: 16, 24 or 32 bytes; nil: nothing is encrypted
+	Logger    *slog.Logger // nil: slog.Default()
+	Fast      bool         // for tests: failures are found within a second or two
 }
 
 // State is what gossip thinks of a member.
@@ -83,6 +82,7 @@ type Gossip struct {
 	stop    chan struct{}
 	ended   sync.WaitGroup
 	serf    *serf.Serf // nil until Start
+	join    func() []string
 }
 
 // Listen takes the port; nothing is told or heard before Start. The caller must Close it.
@@ -145,8 +145,9 @@ func (g *Gossip) Addr() string { return net.JoinHostPort(g.advertise.String(), s
 // Changed has a token when something about the members may have changed.
 func (g *Gossip) Changed() <-chan struct{} { return g.changed }
 
-// Start begins to gossip, with what others are to know of this host. Called once.
-func (g *Gossip) Start(self Member) error {
+// Start begins to gossip, with what others are to know of this host. join gives addresses of others; it is asked again and again
+// and must be quick. Called once.
+func (g *Gossip) Start(self Member, join func() []string) error {
 	g.self.Store(&self)
 	m := memberlist.DefaultLANConfig()
 	m.BindPort, m.AdvertiseAddr, m.AdvertisePort = g.port, g.advertise.String(), g.port
@@ -173,7 +174,7 @@ func (g *Gossip) Start(self Member) error {
 	if err != nil {
 		return err
 	}
-	g.serf = s
+	g.serf, g.join = s, join
 	g.ended.Go(g.hear)
 	g.ended.Go(g.find)
 	return nil
@@ -237,7 +238,7 @@ func (g *Gossip) NotifyMerge(members []*serf.Member) error {
 var errForeign = errors.New("it is of another cluster, and two clusters never merge")
 
 // Forget drops a member that will not come back.
-func (g *Gossip) Forget(id string) { g.serf.RemoveFailedNodePrune(id) }
+func (g *Gossip) Forget(id string) { g.serf.RemoveFailedNode(id) }
 
 // hear turns events into tokens.
 func (g *Gossip) hear() {
@@ -286,7 +287,7 @@ func (g *Gossip) missing() (all []string) {
 			there[net.JoinHostPort(m.Addr.String(), strconv.Itoa(int(m.Port)))] = true
 		}
 	}
-	for _, a := range g.config.Join() {
+	for _, a := range g.join() {
 		ctx, cancel := context.WithTimeout(context.Background(), tcpTimeout)
 		resolved, err := resolve(ctx, a)
 		cancel()

@@ -12,8 +12,10 @@ func (p *Port) judge(pre preface, self Identity) Code {
 		return SameHost
 	case !same && pre.from.Cluster != "" && self.Cluster != "":
 		return OtherCluster
-	case pre.purpose == Raft && (pre.from.Cluster == "" || self.Cluster == ""):
+	case pre.purpose == Raft && pre.from.Cluster == "":
 		return NoMember
+	case pre.purpose == Raft && self.Cluster == "": // the leader comes before its word that this host is admitted
+		return Starting
 	case same && self.Cluster != "" && p.config.Removed != nil && p.config.Removed(pre.from.Host):
 		return Removed
 	case !p.listener(pre.purpose).open.Load():
@@ -42,9 +44,6 @@ func reasons(c Code, pre preface, self Identity) (dialer, acceptor string) {
 			fmt.Sprintf(s+"to let it join this cluster start it with --reset, else take this host's address out of its --join",
 				pre.from.Cluster, self.Cluster)
 	case NoMember:
-		if self.Cluster == "" {
-			return "it is no member of a cluster yet", "this host is no member of a cluster yet"
-		}
 		return "this host is no member of a cluster yet", "it is no member of a cluster yet"
 	case Removed:
 		return "this host was removed from the cluster; to join again start it with --reset",
