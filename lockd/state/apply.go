@@ -42,6 +42,11 @@ func knownCommand(c *statepb.Command) error {
 		return eachKnown(op.Acquire.Steps)
 	case *statepb.Command_Renew:
 		return eachKnown(op.Renew.Renewals)
+	case *statepb.Command_Report:
+		if err := eachKnown(op.Report.Gone); err != nil {
+			return err
+		}
+		return knownReports(op.Report.Set)
 	case *statepb.Command_Commit:
 		return fields(op.Commit.GetWrite())
 	case *statepb.Command_EndSession:
@@ -57,6 +62,19 @@ var operation = (*statepb.Command)(nil).ProtoReflect().Descriptor().Oneofs().ByN
 func eachKnown[M proto.Message](ms []M) error {
 	for _, m := range ms {
 		if err := fields(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// knownReports looks at reports and at what is in them.
+func knownReports(list []*statepb.Reported) error {
+	for _, r := range list {
+		if err := fields(r); err != nil {
+			return err
+		}
+		if err := eachKnown(r.Holds); err != nil {
 			return err
 		}
 	}
@@ -95,6 +113,9 @@ func (s *State) command(c *statepb.Command) {
 		s.dirty |= partRest
 	}
 	s.operate(c, &done)
+	if len(s.suspects) > 0 {
+		s.search()
+	}
 	if c.Session != 0 {
 		s.emit(done)
 	}
@@ -163,6 +184,10 @@ func (s *State) operate(c *statepb.Command, done *Change) {
 		s.rangeUnlock(op.RangeUnlock, done)
 	case *statepb.Command_RangeCancel:
 		s.rangeCancel(op.RangeCancel, done)
+	case *statepb.Command_Report:
+		s.report(op.Report, done)
+	case *statepb.Command_Confirm:
+		s.confirm(op.Confirm, done)
 	}
 }
 

@@ -186,3 +186,68 @@ func TestMemory(t *testing.T) {
 	}
 	runtime.KeepAlive(s)
 }
+
+// BenchmarkDeadlockSearch has 10,000 waits in one state and adds one more and takes it away: on one resource, where nobody who
+// waits has anything; on one where each waiter has what the one before waits for, so that every wait is to be searched; and in a
+// chain through 10,000 resources.
+func BenchmarkDeadlockSearch(b *testing.B) {
+	const waits = 10_000
+	held := func(ino, id uint64) *statepb.Reported {
+		return &statepb.Reported{Ino: ino, Id: id, Kind: uint32(ReportHeld), Mode: uint32(queue.EX), Tgid: uint32(id)}
+	}
+	wait := func(ino, id uint64, tgid uint32) *statepb.Reported {
+		return &statepb.Reported{
+			Ino: ino, Id: id, Kind: uint32(ReportWait), Mode: uint32(queue.EX), Tgid: tgid, At: ino, Rank: int64(id),
+		}
+	}
+	for _, test := range []struct {
+		name  string
+		add   func(i uint64) []*statepb.Reported
+		probe func() *statepb.Reported
+	}{
+		{"one queue", func(i uint64) []*statepb.Reported {
+			return []*statepb.Reported{wait(3, waits+i, uint32(waits+i))}
+		}, func() *statepb.Reported { return wait(3, 1<<20, 1<<20) }},
+		{"one queue, all hold", func(i uint64) []*statepb.Reported {
+			return []*statepb.Reported{held(3+i, i), wait(3, waits+i, uint32(i))}
+		}, func() *statepb.Reported { return wait(3, 1<<20, 1) }},
+		{"chain", func(i uint64) []*statepb.Reported {
+			return []*statepb.Reported{held(3+i, i), wait(2+i, waits+i, uint32(i))}
+		}, func() *statepb.Reported { return wait(3+waits, 1<<20, waits+1) }},
+	} {
+		b.Run(test.name, func(b *testing.B) {
+			s, q := world(b, waits+100, false)
+			var inos []uint64
+			s.cur.nodes.Scan(func(ino uint64, n *Node) bool {
+				if !n.Dir {
+					inos = append(inos, ino)
+				}
+				return true
+			})
+			at := func(list []*statepb.Reported) *statepb.Report {
+				for _, p := range list {
+					p.Ino = inos[p.Ino]
+					if p.At != 0 {
+						p.At = p.Ino
+					}
+				}
+				return &statepb.Report{Set: list}
+			}
+			for i := uint64(1); i <= waits; i++ {
+				q.apply(b, s, 1, at(test.add(i)))
+			}
+			probe := at([]*statepb.Reported{test.probe()})
+			if test.name == "chain" {
+				q.apply(b, s, 1, at([]*statepb.Reported{held(1, waits+1), wait(1, 1<<21, waits+2)})) // so that somebody waits for it
+			}
+			b.ResetTimer()
+			for range b.N {
+				q.apply(b, s, 1, probe)
+				q.apply(b, s, 1, &statepb.Report{Gone: []*statepb.ReportKey{{Ino: probe.Set[0].Ino, Id: probe.Set[0].Id}}})
+			}
+			if n := len(s.cur.suspicions); n > 0 {
+				b.Fatalf("%d suspicions", n)
+			}
+		})
+	}
+}

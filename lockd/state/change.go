@@ -61,6 +61,11 @@ const (
 	// Code Exists (another host has the name), TooMany, NameTooLong or Invalid (no id or no name).
 	HostSet
 	HostRemoved // Host (the id), Name: off the list; its session, if any, goes on
+	// Suspected asks the hosts of a suspicion (View.Suspicion of ID) to confirm it, each by Confirm in this round.
+	Suspected
+	// Deadlocked tells that a cycle was a deadlock (View.Cycles, ID) and that the wait that session Session reported on Ino
+	// as Owner, for Wanted, is its victim.
+	Deadlocked
 	numKinds
 )
 
@@ -70,6 +75,7 @@ var kindNames = [numKinds]string{
 	Recall: "recall", RecallCancelled: "recall-cancelled", SessionOpened: "session-opened",
 	SessionRenewed: "session-renewed", SessionEnded: "session-ended", RangeGranted: "range-granted",
 	RangeReleased: "range-released", Delayed: "delayed", DelayOver: "delay-over", Limited: "limited",
+	Suspected: "suspected", Deadlocked: "deadlocked",
 	HostSet: "host-set", HostRemoved: "host-removed",
 }
 

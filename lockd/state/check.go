@@ -11,13 +11,18 @@ import (
 
 // Check reports a broken invariant. Simulations and tests run it after every step, [Read] on what it has read. Its cost
 // grows with the size of the state.
-func (s *State) Check() error { return s.cur.check() }
+func (s *State) Check() error {
+	if err := s.cur.check(); err != nil {
+		return err
+	}
+	return s.checkGraph()
+}
 
 // Check reports a broken invariant, see [State.Check].
 func (v *View) Check() error { return v.check() }
 
 func (v *View) check() error {
-	for _, part := range []func() error{v.checkCounters, v.checkNodes, v.checkTree, v.checkSessions, v.checkLocks, v.checkRanges, v.checkDelays, v.checkHosts} {
+	for _, part := range []func() error{v.checkCounters, v.checkNodes, v.checkTree, v.checkSessions, v.checkLocks, v.checkRanges, v.checkReports, v.checkDelays, v.checkHosts} {
 		if err := part(); err != nil {
 			return err
 		}

@@ -97,6 +97,7 @@ func (s *State) unwithhold(inos []uint64) {
 
 // forgetLocks ends the locks of a node that is gone.
 func (s *State) forgetLocks(ino uint64) {
+	s.forgetReports(ino)
 	l, ok := s.cur.locks.Get(ino)
 	if !ok {
 		return

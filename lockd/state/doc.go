@@ -16,6 +16,10 @@
 // host's own affair (package lockd/table). A host lock is raised by Acquire, lowered by Release, and recalled
 // when it is in another's way. The rules of the queues are those of package lockd/queue.
 //
+// What processes hold and wait for in detail a host tells by reports, some time after the fact ([Report]): for listings,
+// and for the search for deadlocks, which goes over reports, queues and byte ranges alike. A cycle is a [Suspicion] until all
+// its hosts have confirmed it; then the youngest wait is its victim.
+//
 // # Exactly once
 //
 // A command of a session is applied only if its seq is the session's last plus one. A repeat is ignored, a gap is

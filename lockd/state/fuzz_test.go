@@ -27,6 +27,14 @@ func seedEntries() [][]byte {
 	step := func(ino uint64, keep, want queue.Mode, flags queue.Flags) *statepb.Step {
 		return &statepb.Step{Ino: ino, Keep: uint32(keep), Want: uint32(want), Flags: uint32(flags)}
 	}
+	held := func(ino, id uint64, mode queue.Mode, pid uint32) *statepb.Reported {
+		return &statepb.Reported{Ino: ino, Id: id, Kind: uint32(ReportHeld), Mode: uint32(mode), Pid: pid, Tgid: pid, Comm: []byte("c")}
+	}
+	waits := func(ino, id uint64, mode queue.Mode, pid uint32, holds ...*statepb.ReportKey) *statepb.Reported {
+		p := held(ino, id, mode, pid)
+		p.Kind, p.At, p.Rank, p.Holds = uint32(ReportWait), ino, int64(id), holds
+		return p
+	}
 	batches := [][]*statepb.Command{
 		{of(0, 0, &statepb.OpenSession{Host: "a", Nonce: 1, Version: "v", BootId: "b"}), of(0, 0, &statepb.OpenSession{Host: "b", Nonce: 2}),
 			of(0, 0, &statepb.OpenSession{Host: "c", Nonce: 3, Ttl: 3e9}),
@@ -53,6 +61,11 @@ func seedEntries() [][]byte {
 			of(1, 15, &statepb.Acquire{Steps: []*statepb.Step{step(5, 0, queue.PW, 0)}}),
 			of(1, 16, &statepb.SetXattr{Ino: 5, Name: []byte(XattrLockDelay), Value: []byte("9")}),
 			of(1, 17, &statepb.Invalidate{Ino: 5})},
+		{of(1, 18, &statepb.Report{Set: []*statepb.Reported{held(5, 1, queue.EX, 10), waits(2, 2, queue.EX, 10)}}),
+			of(2, 5, &statepb.Report{Set: []*statepb.Reported{held(2, 1, queue.PR, 20), waits(5, 2, queue.PR, 21, &statepb.ReportKey{Ino: 2, Id: 1})}})},
+		{of(1, 19, &statepb.Confirm{Suspicion: 7 << suspicionBits, Round: 1, Stuck: true}),
+			of(2, 6, &statepb.Report{Gone: []*statepb.ReportKey{{Ino: 5, Id: 3}}, Set: []*statepb.Reported{waits(5, 4, queue.EX, 22)}})},
+		{of(2, 7, &statepb.Confirm{Suspicion: 7 << suspicionBits, Round: 1, Stuck: true})},
 		{of(0, 0, &statepb.Renew{Renewals: []*statepb.Renewal{{Session: 1, Stamp: 5}, {Session: 2, Stamp: 6}}}),
 			of(0, 0, &statepb.EndSession{Session: 1, RenewedIndex: 99}), of(0, 0, &statepb.RemoveHost{Id: "1"}),
 			of(0, 0, &statepb.SetHost{Id: "3", Name: "a"})},

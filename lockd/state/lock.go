@@ -139,6 +139,7 @@ func (s *State) contend(op *statepb.Step, session uint64, a asked) Code {
 		s.granted(op.Ino, c, session, mode, convert)
 	case queue.Waiting:
 		c.addWait(wait{session: session, since: s.index, try: try, convert: convert})
+		s.lookForAt(op.Ino, session)
 		if try && s.hopeless(c, session) {
 			c.dropWait(session)
 			gs, _ = c.q.Cancel(session)
@@ -205,6 +206,7 @@ func (s *State) lowerTo(ino uint64, c *contention, session uint64, have, keep qu
 	if out, mode := c.q.Request(r); out == queue.Granted {
 		s.granted(ino, c, session, mode, false)
 	}
+	s.lookForAt(ino, session)
 }
 
 // raisable says whether a session's lock could be raised to cover a mode at once.

@@ -63,6 +63,10 @@ func operationOf(op any) *statepb.Command {
 		c.Op = &statepb.Command_SetHost{SetHost: op}
 	case *statepb.RemoveHost:
 		c.Op = &statepb.Command_RemoveHost{RemoveHost: op}
+	case *statepb.Report:
+		c.Op = &statepb.Command_Report{Report: op}
+	case *statepb.Confirm:
+		c.Op = &statepb.Command_Confirm{Confirm: op}
 	default:
 		panic("no such operation")
 	}
@@ -150,6 +154,22 @@ func (h *history) command() *statepb.Command {
 	return c
 }
 
+// report draws what a host may tell of two processes' locks and waits.
+func (h *history) report() *statepb.Report {
+	p := &statepb.Reported{
+		Ino: h.hot(), Id: h.n("id", 5), Kind: uint32(h.n("kind", 4)), Mode: h.mode(), Tgid: uint32(h.n("pid", 2)), At: h.hot(),
+		First: h.yes("first"), Rank: int64(h.n("rank", 3)), Range: h.n("range", 5), Comm: h.name(),
+	}
+	if h.yes("heir") {
+		p.Holds = []*statepb.ReportKey{{Ino: h.hot(), Id: h.n("hold", 5)}}
+	}
+	op := &statepb.Report{Set: []*statepb.Reported{p}}
+	if h.yes("gone") {
+		op.Gone = []*statepb.ReportKey{{Ino: h.hot(), Id: h.n("gone", 5)}}
+	}
+	return op
+}
+
 func (h *history) operation() any {
 	parent, name := h.entry()
 	switch h.n("op", 60) {
@@ -218,6 +238,14 @@ func (h *history) operation() any {
 		return &statepb.SetHost{Id: string(h.name()), Name: string(h.name()), Address: string(h.name()), Durable: h.yes("durable")}
 	case 39:
 		return &statepb.RemoveHost{Id: string(h.name())}
+	case 40, 41, 42, 43:
+		return h.report()
+	case 44, 45:
+		op := &statepb.Confirm{Suspicion: h.n("suspicion", 3), Round: h.n("round", 2), Stuck: !h.yes("free")}
+		if list := h.s.cur.suspicions; len(list) > 0 {
+			op.Suspicion = rapid.SampledFrom(list).Draw(h.t, "suspicion").ID
+		}
+		return op
 	}
 	op := new(statepb.Acquire)
 	for range 1 + h.n("steps", 2) {

@@ -20,6 +20,7 @@ type Range struct {
 	End     uint64 // inclusive
 	PID     uint32 // on the session's host
 	Write   bool
+	OFD     bool // the owner is an open file description
 }
 
 func (r *Range) owner() rangeOwner { return rangeOwner{r.Session, r.Owner} }
@@ -35,7 +36,6 @@ type rangeOwner struct{ session, owner uint64 }
 type RangeWait struct {
 	Range
 	ID    uint64
-	OFD   bool
 	Since uint64 // index of the entry that asked
 }
 
@@ -188,6 +188,7 @@ func (s *State) settleRanges(ino uint64, f *fileRanges) {
 		f.set(w.Range)
 		s.countRanges(w.Session, len(f.held)-before)
 		s.emit(Change{Kind: RangeGranted, Session: w.Session, Ino: ino, Owner: w.Owner, ID: w.ID})
+		s.lookForAll(s.graph.waitsBy(w.Session, w.PID))
 		if affects {
 			i = 0
 		}
@@ -216,6 +217,7 @@ func (s *State) rangeLock(op *statepb.RangeLock, done *Change) {
 	done.Ino, done.ID, done.Owner = op.Ino, op.Id, op.Owner
 	r := Range{
 		Session: done.Session, Owner: op.Owner, Start: op.Start, End: op.End, PID: op.Pid, Write: op.Write,
+		OFD: op.Ofd,
 	}
 	switch {
 	case op.Start > op.End || op.End > MaxRange || op.Wait && op.Id == 0:
@@ -238,6 +240,7 @@ func (s *State) rangeLock(op *statepb.RangeLock, done *Change) {
 		before := len(f.held)
 		f.set(r)
 		s.countRanges(r.Session, len(f.held)-before)
+		s.lookForAll(s.graph.waitsBy(r.Session, r.PID))
 	case !op.Wait:
 		done.Code = Busy
 		return
@@ -249,7 +252,7 @@ func (s *State) rangeLock(op *statepb.RangeLock, done *Change) {
 		return
 	default:
 		done.Code = Waiting
-		f.waits = append(f.waits, RangeWait{Range: r, ID: op.Id, OFD: op.Ofd, Since: s.index})
+		f.waits = append(f.waits, RangeWait{Range: r, ID: op.Id, Since: s.index})
 		s.countWait(r.Session, 1)
 	}
 	s.settleRanges(op.Ino, f)
@@ -273,6 +276,11 @@ func (s *State) rangeUnlock(op *statepb.RangeUnlock, done *Change) {
 	if f.cut(&r) {
 		s.countRanges(r.Session, len(f.held)-held)
 		s.emit(Change{Kind: RangeReleased, Session: r.Session, Ino: op.Ino, Owner: op.Owner})
+	}
+	for i := range f.waits {
+		if w := &f.waits[i]; w.owner() == r.owner() {
+			s.lookForAll(s.graph.waitsBy(w.Session, w.PID)) // without a lock on the file it has no right to go ahead
+		}
 	}
 	if op.All {
 		f.waits = slices.DeleteFunc(f.waits, func(w RangeWait) bool { return w.owner() == r.owner() })

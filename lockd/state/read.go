@@ -47,7 +47,8 @@ func (s *State) Rebase() {
 	s.cur.delays = nil
 	s.unwithhold(over)
 	s.cur.tokenBase += 1 << 36
-	s.cur.hosts = nil
+	s.cur.hosts, s.cur.cycles = nil, nil
+	s.suspects = nil
 	s.dirty |= partRest
 	s.changes = nil
 }
@@ -89,6 +90,7 @@ func (r *snapshotReader) read() (*State, error) {
 	if r.count == 0 {
 		return nil, fmt.Errorf("%w: nothing in it", ErrCorrupt)
 	}
+	r.s.graph = graphOf(&r.s.cur)
 	if err := r.s.Check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
@@ -208,17 +210,23 @@ func (r *snapshotReader) load(rec *statepb.Record) error {
 			v.hosts = append(v.hosts, loadedHost(x.Host))
 			return nil
 		})
+	case *statepb.Record_Report:
+		return r.in(8, x.Report.GetReport().GetIno(), x.Report, func() error { return v.loadReport(x.Report) })
+	case *statepb.Record_Suspicion:
+		return r.in(9, x.Suspicion.Id, x.Suspicion, func() error { return v.loadSuspicion(x.Suspicion) })
+	case *statepb.Record_Deadlock:
+		return r.in(10, uint64(len(v.cycles)), x.Deadlock, func() error { return v.loadCycle(x.Deadlock) })
 	}
 	return fmt.Errorf("%w: empty", ErrCorrupt)
 }
 
 // in checks the place of a record before it is loaded: kinds follow each other and numbers grow, but that a file's
-// ranges may be spread over several records. (The order of hosts is for Check: their ids are no numbers.)
+// ranges may be spread over several records, and it may have several reports. (The order of hosts is for Check: their ids are no numbers.)
 func (r *snapshotReader) in(stage int, number uint64, m proto.Message, load func() error) error {
 	if err := fields(m); err != nil {
 		return err
 	}
-	if stage < r.stage || stage == r.stage && (number < r.last || number == r.last && stage != 5) {
+	if stage < r.stage || stage == r.stage && (number < r.last || number == r.last && stage != 5 && stage != 8) {
 		return fmt.Errorf("%w: out of order", ErrCorrupt)
 	}
 	r.stage, r.last = stage, number
@@ -395,7 +403,7 @@ func (v *View) loadRanges(x *statepb.SavedRanges) error {
 		if err := fields(r); err != nil {
 			return err
 		}
-		f.waits = append(f.waits, RangeWait{Range: loadedRange(r), ID: r.Id, OFD: r.Ofd, Since: r.Since})
+		f.waits = append(f.waits, RangeWait{Range: loadedRange(r), ID: r.Id, Since: r.Since})
 		v.countRange(r.Session)
 		v.rangeWaits++
 	}
@@ -403,7 +411,7 @@ func (v *View) loadRanges(x *statepb.SavedRanges) error {
 }
 
 func loadedRange(r *statepb.SavedRange) Range {
-	return Range{Session: r.Session, Owner: r.Owner, Start: r.Start, End: r.End, PID: r.Pid, Write: r.Write}
+	return Range{Session: r.Session, Owner: r.Owner, Start: r.Start, End: r.End, PID: r.Pid, Write: r.Write, OFD: r.Ofd}
 }
 
 func (v *View) countRange(id uint64) {

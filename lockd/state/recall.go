@@ -23,6 +23,8 @@ func (s *State) recallAll(ino uint64, c *contention) {
 			change := Change{Kind: Recall, Session: h.session, Ino: ino, By: r.by, Wanted: r.wanted, Try: k == recallTry}
 			if r.by == 0 {
 				change.Kind = RecallCancelled
+			} else if k == recallWait {
+				s.lookForAt(ino, h.session)
 			}
 			s.emit(change)
 		}

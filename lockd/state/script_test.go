@@ -27,10 +27,12 @@ import (
 //	HOST commit PATH VALUE [base=]    HOST write PATH OFFSET BYTES    HOST append PATH BYTES    HOST truncate PATH SIZE
 //	HOST invalidate PATH
 //	HOST lock PATH OWNER r|w START-END [wait=ID] [ofd]   HOST unlock PATH OWNER START-END|all   HOST rcancel ID
+//	HOST held PATH ID MODE [pid=] [nodlckblk]    HOST gone PATH ID    HOST confirm NUMBER [stuck] [round=]
+//	HOST waits PATH ID MODE [pid=] [at=PATH] [rank=] [first] [holds=PATH:ID,…] [convert] [range=ID] [nodlckwt] [nodlckblk]
 //	- limits NAME=N...   - format uid gid    - barrier
 //	- host ID NAME [ADDRESS] [durable]    - unhost ID
 //
-// `seq=N` replaces the sequence number. PATH may be #INO. `tree`, `locks`, `ranges`, `sessions` and `hosts` show the state. After every
+// `seq=N` replaces the sequence number. PATH may be #INO. `reports`, `suspicions`, `deadlocks`, `tree`, `locks`, `ranges`, `sessions` and `hosts` show the state. After every
 // step the invariants are checked, a replica read from the snapshot of the step before must have come to the same
 // changes and digest, and older views must be as they were.
 func TestScripts(t *testing.T) {
@@ -121,6 +123,8 @@ func (r *script) run(t *testing.T, d *datadriven.TestData) string {
 			}
 			fmt.Fprintf(&out, "%s name=%s address=%s durable=%v\n", h.ID, h.Name, h.Address, h.Durable)
 		}
+	case "reports", "suspicions", "deadlocks":
+		r.showReports(&out, d.Cmd)
 	case "counts":
 		nodes, bytes := r.s.View().Counts()
 		fmt.Fprintf(&out, "nodes=%d bytes=%d\n", nodes, bytes)
@@ -512,6 +516,17 @@ func (r *script) command(line string) *statepb.Command {
 			op.Start, op.End = parseSpan(r.t, arg(2))
 		}
 		c.Op = &statepb.Command_RangeUnlock{RangeUnlock: op}
+	case "held", "waits", "gone":
+		c.Op = &statepb.Command_Report{Report: r.report(verb, args, opt)}
+	case "confirm":
+		op := &statepb.Confirm{Suspicion: 999, Round: num("round"), Stuck: is("stuck")}
+		if list := r.s.cur.suspicions; integer(0) < uint64(len(list)) {
+			op.Suspicion = list[integer(0)].ID
+			if !is("round") {
+				op.Round = list[integer(0)].Round
+			}
+		}
+		c.Op = &statepb.Command_Confirm{Confirm: op}
 	case "rcancel":
 		c.Op = &statepb.Command_RangeCancel{RangeCancel: &statepb.RangeCancel{Id: integer(0)}}
 	default:
@@ -521,4 +536,4 @@ func (r *script) command(line string) *statepb.Command {
 }
 
 // words are the options without a value.
-var words = []string{"lock", "posix", "drop", "noreplace", "create", "replace", "noqueue", "try", "headque", "quecvt", "altpr", "altcw", "convert", "ofd", "durable"}
+var words = []string{"lock", "posix", "drop", "noreplace", "create", "replace", "noqueue", "try", "headque", "quecvt", "altpr", "altcw", "convert", "ofd", "first", "stuck", "nodlckwt", "nodlckblk", "durable"}

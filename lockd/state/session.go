@@ -98,6 +98,7 @@ func (s *State) endSession(op *statepb.EndSession) {
 	s.emit(Change{Kind: SessionEnded, Session: x.ID, Host: x.Host, Reason: reason})
 	s.dropLocks(x.ID, reason)
 	s.dropRanges(x.ID)
+	s.dropReports(x.ID)
 	s.dropOrphans(x.ID)
 }
 

@@ -23,7 +23,7 @@ import (
 //	trailer     0xffffffff u32, number of records u64, CRC-32C of all before it u32
 //
 // with all numbers little-endian. The records are one header, then sessions, nodes, locks, ranges and delays, each by
-// their number, and hosts by id. The same state gives the same bytes.
+// their number, hosts by id, and reports, suspicions and deadlocks. The same state gives the same bytes.
 const (
 	snapshotMagic   = "lockfsSS"
 	snapshotVersion = 1
@@ -149,6 +149,9 @@ func (v *View) records(yield func(*statepb.Record) bool) {
 	for i := range v.hosts {
 		rest = rest && yield(&statepb.Record{Record: &statepb.Record_Host{Host: v.hosts[i].saved()}})
 	}
+	if rest {
+		v.reportRecords(yield)
+	}
 }
 
 func (v *View) header() *statepb.Record {
@@ -225,7 +228,7 @@ func savedRanges(ino uint64, f *fileRanges, yield func(*statepb.Record) bool) bo
 	for i := range f.waits {
 		w := &f.waits[i]
 		r := savedRange(&w.Range)
-		r.Id, r.Ofd, r.Since = w.ID, w.OFD, w.Since
+		r.Id, r.Since = w.ID, w.Since
 		s.Waits = append(s.Waits, r)
 		if !flush(rangesPerRecord) {
 			return false
@@ -235,5 +238,5 @@ func savedRanges(ino uint64, f *fileRanges, yield func(*statepb.Record) bool) bo
 }
 
 func savedRange(r *Range) *statepb.SavedRange {
-	return &statepb.SavedRange{Session: r.Session, Owner: r.Owner, Start: r.Start, End: r.End, Pid: r.PID, Write: r.Write}
+	return &statepb.SavedRange{Session: r.Session, Owner: r.Owner, Start: r.Start, End: r.End, Pid: r.PID, Write: r.Write, Ofd: r.OFD}
 }

@@ -28,6 +28,10 @@ type State struct {
 	epoch     uint64
 	sessEpoch uint64 // in which cur.sessions may be written to
 
+	graph     graph     // of the reports
+	suspects  []*Report // waits to look for cycles from, at the end of the command
+	suspected uint64    // suspicions of this entry
+
 	changes []Change
 	index   uint64   // of the entry being applied
 	now     int64    // of the command being applied
@@ -43,12 +47,13 @@ const (
 	partLocks
 	partRanges
 	partOrphans
+	partReports
 	partRest
 )
 
 // New returns the state before the first entry: a root directory, mode 0755, that has no owner yet.
 func New() *State {
-	s := &State{epoch: 1}
+	s := &State{epoch: 1, graph: newGraph()}
 	s.cur = View{
 		nextIno: Root + 1,
 		limits:  DefaultLimits(),
@@ -57,6 +62,7 @@ func New() *State {
 		locks:   btree.NewMap[uint64, lock](degree),
 		ranges:  btree.NewMap[uint64, *fileRanges](degree),
 		orphans: btree.NewMap[uint64, uint64](degree),
+		reports: newReports(),
 	}
 	s.cur.nodes.Set(Root, &Node{Ino: Root, Dir: true, Perm: 0o755})
 	return s
@@ -90,6 +96,7 @@ func (s *State) Apply(index uint64, entry []byte) ([]Change, error) {
 		return nil, fmt.Errorf("lockfs: apply entry %d: %w; install the version of lockfs that the other hosts run", index, err)
 	}
 	s.index, s.cur.index = index, index
+	s.suspected = 0
 	s.dirty |= partRest
 	s.changes = make([]Change, 0, 2*len(batch.Commands))
 	for _, c := range batch.Commands {
@@ -132,6 +139,11 @@ func (s *State) View() *View {
 		v.orphans = old.orphans
 	} else {
 		v.orphans = s.cur.orphans.Copy()
+	}
+	if old != nil && s.dirty&partReports == 0 {
+		v.reports = old.reports
+	} else {
+		v.reports = s.cur.reports.Copy()
 	}
 	s.published, s.dirty = v, 0
 	s.epoch++

@@ -22,14 +22,17 @@ type View struct {
 	limits      Limits
 	rangeWaits  uint64
 
-	nodes    *btree.Map[uint64, *Node]
-	names    *btree.BTreeG[dirent]
-	locks    *btree.Map[uint64, lock]
-	ranges   *btree.Map[uint64, *fileRanges]
-	orphans  *btree.Map[uint64, uint64] // ino to session
-	sessions []*session                 // by id
-	delays   []delay                    // by ino
-	hosts    []Host                     // by id
+	nodes      *btree.Map[uint64, *Node]
+	names      *btree.BTreeG[dirent]
+	locks      *btree.Map[uint64, lock]
+	ranges     *btree.Map[uint64, *fileRanges]
+	orphans    *btree.Map[uint64, uint64] // ino to session
+	reports    *btree.BTreeG[*Report]
+	sessions   []*session   // by id
+	delays     []delay      // by ino
+	hosts      []Host       // by id
+	suspicions []*Suspicion // by id
+	cycles     []*Cycle     // the last ones
 }
 
 // dirent is an entry of a directory.
@@ -56,6 +59,7 @@ type Session struct {
 	TTL     time.Duration // it ends when not renewed for so long, by the leader's clock
 	Locks   uint64        // host locks, held or awaited
 	Ranges  uint64        // byte-range locks and waits
+	Reports uint64        // of its locks and waits
 }
 
 // session is a Session that may be written to in the epoch that it was made in.

@@ -35,6 +35,9 @@ type Record struct {
 	//	*Record_Ranges
 	//	*Record_Delay
 	//	*Record_Host
+	//	*Record_Report
+	//	*Record_Suspicion
+	//	*Record_Deadlock
 	Record        isRecord_Record `protobuf_oneof:"record"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -140,6 +143,33 @@ func (x *Record) GetHost() *SetHost {
 	return nil
 }
 
+func (x *Record) GetReport() *SavedReport {
+	if x != nil {
+		if x, ok := x.Record.(*Record_Report); ok {
+			return x.Report
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetSuspicion() *SavedSuspicion {
+	if x != nil {
+		if x, ok := x.Record.(*Record_Suspicion); ok {
+			return x.Suspicion
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetDeadlock() *SavedDeadlock {
+	if x != nil {
+		if x, ok := x.Record.(*Record_Deadlock); ok {
+			return x.Deadlock
+		}
+	}
+	return nil
+}
+
 type isRecord_Record interface {
 	isRecord_Record()
 }
@@ -172,6 +202,18 @@ type Record_Host struct {
 	Host *SetHost `protobuf:"bytes,7,opt,name=host,proto3,oneof"` // by id
 }
 
+type Record_Report struct {
+	Report *SavedReport `protobuf:"bytes,8,opt,name=report,proto3,oneof"` // by ino, session and id
+}
+
+type Record_Suspicion struct {
+	Suspicion *SavedSuspicion `protobuf:"bytes,9,opt,name=suspicion,proto3,oneof"` // by id
+}
+
+type Record_Deadlock struct {
+	Deadlock *SavedDeadlock `protobuf:"bytes,10,opt,name=deadlock,proto3,oneof"` // by id
+}
+
 func (*Record_Header) isRecord_Record() {}
 
 func (*Record_Session) isRecord_Record() {}
@@ -185,6 +227,12 @@ func (*Record_Ranges) isRecord_Record() {}
 func (*Record_Delay) isRecord_Record() {}
 
 func (*Record_Host) isRecord_Record() {}
+
+func (*Record_Report) isRecord_Record() {}
+
+func (*Record_Suspicion) isRecord_Record() {}
+
+func (*Record_Deadlock) isRecord_Record() {}
 
 type Header struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1046,7 +1094,7 @@ var File_snapshot_proto protoreflect.FileDescriptor
 
 const file_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"\x0esnapshot.proto\x12\x0flockfs.state.v1\x1a\vstate.proto\"\x81\x03\n" +
+	"\x0esnapshot.proto\x12\x0flockfs.state.v1\x1a\freport.proto\x1a\vstate.proto\"\xb8\x04\n" +
 	"\x06Record\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x17.lockfs.state.v1.HeaderH\x00R\x06header\x129\n" +
 	"\asession\x18\x02 \x01(\v2\x1d.lockfs.state.v1.SavedSessionH\x00R\asession\x120\n" +
@@ -1054,7 +1102,11 @@ const file_snapshot_proto_rawDesc = "" +
 	"\x04lock\x18\x04 \x01(\v2\x1a.lockfs.state.v1.SavedLockH\x00R\x04lock\x126\n" +
 	"\x06ranges\x18\x05 \x01(\v2\x1c.lockfs.state.v1.SavedRangesH\x00R\x06ranges\x123\n" +
 	"\x05delay\x18\x06 \x01(\v2\x1b.lockfs.state.v1.SavedDelayH\x00R\x05delay\x12.\n" +
-	"\x04host\x18\a \x01(\v2\x18.lockfs.state.v1.SetHostH\x00R\x04hostB\b\n" +
+	"\x04host\x18\a \x01(\v2\x18.lockfs.state.v1.SetHostH\x00R\x04host\x126\n" +
+	"\x06report\x18\b \x01(\v2\x1c.lockfs.state.v1.SavedReportH\x00R\x06report\x12?\n" +
+	"\tsuspicion\x18\t \x01(\v2\x1f.lockfs.state.v1.SavedSuspicionH\x00R\tsuspicion\x12<\n" +
+	"\bdeadlock\x18\n" +
+	" \x01(\v2\x1e.lockfs.state.v1.SavedDeadlockH\x00R\bdeadlockB\b\n" +
 	"\x06record\"\xfb\x01\n" +
 	"\x06Header\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x1c\n" +
@@ -1150,19 +1202,22 @@ func file_snapshot_proto_rawDescGZIP() []byte {
 
 var file_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_snapshot_proto_goTypes = []any{
-	(*Record)(nil),       // 0: lockfs.state.v1.Record
-	(*Header)(nil),       // 1: lockfs.state.v1.Header
-	(*SavedSession)(nil), // 2: lockfs.state.v1.SavedSession
-	(*SavedNode)(nil),    // 3: lockfs.state.v1.SavedNode
-	(*SavedXattr)(nil),   // 4: lockfs.state.v1.SavedXattr
-	(*SavedLock)(nil),    // 5: lockfs.state.v1.SavedLock
-	(*SavedHold)(nil),    // 6: lockfs.state.v1.SavedHold
-	(*SavedWait)(nil),    // 7: lockfs.state.v1.SavedWait
-	(*SavedRanges)(nil),  // 8: lockfs.state.v1.SavedRanges
-	(*SavedRange)(nil),   // 9: lockfs.state.v1.SavedRange
-	(*SavedDelay)(nil),   // 10: lockfs.state.v1.SavedDelay
-	(*SetHost)(nil),      // 11: lockfs.state.v1.SetHost
-	(*SetLimits)(nil),    // 12: lockfs.state.v1.SetLimits
+	(*Record)(nil),         // 0: lockfs.state.v1.Record
+	(*Header)(nil),         // 1: lockfs.state.v1.Header
+	(*SavedSession)(nil),   // 2: lockfs.state.v1.SavedSession
+	(*SavedNode)(nil),      // 3: lockfs.state.v1.SavedNode
+	(*SavedXattr)(nil),     // 4: lockfs.state.v1.SavedXattr
+	(*SavedLock)(nil),      // 5: lockfs.state.v1.SavedLock
+	(*SavedHold)(nil),      // 6: lockfs.state.v1.SavedHold
+	(*SavedWait)(nil),      // 7: lockfs.state.v1.SavedWait
+	(*SavedRanges)(nil),    // 8: lockfs.state.v1.SavedRanges
+	(*SavedRange)(nil),     // 9: lockfs.state.v1.SavedRange
+	(*SavedDelay)(nil),     // 10: lockfs.state.v1.SavedDelay
+	(*SetHost)(nil),        // 11: lockfs.state.v1.SetHost
+	(*SavedReport)(nil),    // 12: lockfs.state.v1.SavedReport
+	(*SavedSuspicion)(nil), // 13: lockfs.state.v1.SavedSuspicion
+	(*SavedDeadlock)(nil),  // 14: lockfs.state.v1.SavedDeadlock
+	(*SetLimits)(nil),      // 15: lockfs.state.v1.SetLimits
 }
 var file_snapshot_proto_depIdxs = []int32{
 	1,  // 0: lockfs.state.v1.Record.header:type_name -> lockfs.state.v1.Header
@@ -1172,17 +1227,20 @@ var file_snapshot_proto_depIdxs = []int32{
 	8,  // 4: lockfs.state.v1.Record.ranges:type_name -> lockfs.state.v1.SavedRanges
 	10, // 5: lockfs.state.v1.Record.delay:type_name -> lockfs.state.v1.SavedDelay
 	11, // 6: lockfs.state.v1.Record.host:type_name -> lockfs.state.v1.SetHost
-	12, // 7: lockfs.state.v1.Header.limits:type_name -> lockfs.state.v1.SetLimits
-	4,  // 8: lockfs.state.v1.SavedNode.xattrs:type_name -> lockfs.state.v1.SavedXattr
-	6,  // 9: lockfs.state.v1.SavedLock.holds:type_name -> lockfs.state.v1.SavedHold
-	7,  // 10: lockfs.state.v1.SavedLock.waits:type_name -> lockfs.state.v1.SavedWait
-	9,  // 11: lockfs.state.v1.SavedRanges.held:type_name -> lockfs.state.v1.SavedRange
-	9,  // 12: lockfs.state.v1.SavedRanges.waits:type_name -> lockfs.state.v1.SavedRange
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	12, // 7: lockfs.state.v1.Record.report:type_name -> lockfs.state.v1.SavedReport
+	13, // 8: lockfs.state.v1.Record.suspicion:type_name -> lockfs.state.v1.SavedSuspicion
+	14, // 9: lockfs.state.v1.Record.deadlock:type_name -> lockfs.state.v1.SavedDeadlock
+	15, // 10: lockfs.state.v1.Header.limits:type_name -> lockfs.state.v1.SetLimits
+	4,  // 11: lockfs.state.v1.SavedNode.xattrs:type_name -> lockfs.state.v1.SavedXattr
+	6,  // 12: lockfs.state.v1.SavedLock.holds:type_name -> lockfs.state.v1.SavedHold
+	7,  // 13: lockfs.state.v1.SavedLock.waits:type_name -> lockfs.state.v1.SavedWait
+	9,  // 14: lockfs.state.v1.SavedRanges.held:type_name -> lockfs.state.v1.SavedRange
+	9,  // 15: lockfs.state.v1.SavedRanges.waits:type_name -> lockfs.state.v1.SavedRange
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_snapshot_proto_init() }
@@ -1190,6 +1248,7 @@ func file_snapshot_proto_init() {
 	if File_snapshot_proto != nil {
 		return
 	}
+	file_report_proto_init()
 	file_state_proto_init()
 	file_snapshot_proto_msgTypes[0].OneofWrappers = []any{
 		(*Record_Header)(nil),
@@ -1199,6 +1258,9 @@ func file_snapshot_proto_init() {
 		(*Record_Ranges)(nil),
 		(*Record_Delay)(nil),
 		(*Record_Host)(nil),
+		(*Record_Report)(nil),
+		(*Record_Suspicion)(nil),
+		(*Record_Deadlock)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

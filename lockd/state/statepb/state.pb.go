@@ -165,6 +165,8 @@ type Command struct {
 	//	*Command_RangeCancel
 	//	*Command_SetHost
 	//	*Command_RemoveHost
+	//	*Command_Report
+	//	*Command_Confirm
 	Op            isCommand_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -444,6 +446,24 @@ func (x *Command) GetRemoveHost() *RemoveHost {
 	return nil
 }
 
+func (x *Command) GetReport() *Report {
+	if x != nil {
+		if x, ok := x.Op.(*Command_Report); ok {
+			return x.Report
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetConfirm() *Confirm {
+	if x != nil {
+		if x, ok := x.Op.(*Command_Confirm); ok {
+			return x.Confirm
+		}
+	}
+	return nil
+}
+
 type isCommand_Op interface {
 	isCommand_Op()
 }
@@ -544,6 +564,14 @@ type Command_RemoveHost struct {
 	RemoveHost *RemoveHost `protobuf:"bytes,61,opt,name=remove_host,json=removeHost,proto3,oneof"`
 }
 
+type Command_Report struct {
+	Report *Report `protobuf:"bytes,70,opt,name=report,proto3,oneof"`
+}
+
+type Command_Confirm struct {
+	Confirm *Confirm `protobuf:"bytes,71,opt,name=confirm,proto3,oneof"`
+}
+
 func (*Command_Format) isCommand_Op() {}
 
 func (*Command_OpenSession) isCommand_Op() {}
@@ -591,6 +619,10 @@ func (*Command_RangeCancel) isCommand_Op() {}
 func (*Command_SetHost) isCommand_Op() {}
 
 func (*Command_RemoveHost) isCommand_Op() {}
+
+func (*Command_Report) isCommand_Op() {}
+
+func (*Command_Confirm) isCommand_Op() {}
 
 // Format gives the root its owner. Only the first one, or the first OpenSession, does anything.
 type Format struct {
@@ -2478,10 +2510,10 @@ var File_state_proto protoreflect.FileDescriptor
 
 const file_state_proto_rawDesc = "" +
 	"\n" +
-	"\vstate.proto\x12\x0flockfs.state.v1\"W\n" +
+	"\vstate.proto\x12\x0flockfs.state.v1\x1a\freport.proto\"W\n" +
 	"\x05Batch\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x124\n" +
-	"\bcommands\x18\x02 \x03(\v2\x18.lockfs.state.v1.CommandR\bcommands\"\xac\v\n" +
+	"\bcommands\x18\x02 \x03(\v2\x18.lockfs.state.v1.CommandR\bcommands\"\x95\f\n" +
 	"\aCommand\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12 \n" +
@@ -2517,7 +2549,9 @@ const file_state_proto_rawDesc = "" +
 	"\frange_cancel\x184 \x01(\v2\x1c.lockfs.state.v1.RangeCancelH\x00R\vrangeCancel\x125\n" +
 	"\bset_host\x18< \x01(\v2\x18.lockfs.state.v1.SetHostH\x00R\asetHost\x12>\n" +
 	"\vremove_host\x18= \x01(\v2\x1b.lockfs.state.v1.RemoveHostH\x00R\n" +
-	"removeHostB\x04\n" +
+	"removeHost\x121\n" +
+	"\x06report\x18F \x01(\v2\x17.lockfs.state.v1.ReportH\x00R\x06report\x124\n" +
+	"\aconfirm\x18G \x01(\v2\x18.lockfs.state.v1.ConfirmH\x00R\aconfirmB\x04\n" +
 	"\x02op\",\n" +
 	"\x06Format\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\rR\x03uid\x12\x10\n" +
@@ -2713,6 +2747,8 @@ var file_state_proto_goTypes = []any{
 	(*RangeCancel)(nil), // 27: lockfs.state.v1.RangeCancel
 	(*SetHost)(nil),     // 28: lockfs.state.v1.SetHost
 	(*RemoveHost)(nil),  // 29: lockfs.state.v1.RemoveHost
+	(*Report)(nil),      // 30: lockfs.state.v1.Report
+	(*Confirm)(nil),     // 31: lockfs.state.v1.Confirm
 }
 var file_state_proto_depIdxs = []int32{
 	2,  // 0: lockfs.state.v1.Batch.commands:type_name -> lockfs.state.v1.Command
@@ -2740,15 +2776,17 @@ var file_state_proto_depIdxs = []int32{
 	27, // 22: lockfs.state.v1.Command.range_cancel:type_name -> lockfs.state.v1.RangeCancel
 	28, // 23: lockfs.state.v1.Command.set_host:type_name -> lockfs.state.v1.SetHost
 	29, // 24: lockfs.state.v1.Command.remove_host:type_name -> lockfs.state.v1.RemoveHost
-	0,  // 25: lockfs.state.v1.EndSession.reason:type_name -> lockfs.state.v1.EndReason
-	7,  // 26: lockfs.state.v1.Renew.renewals:type_name -> lockfs.state.v1.Renewal
-	18, // 27: lockfs.state.v1.Acquire.steps:type_name -> lockfs.state.v1.Step
-	23, // 28: lockfs.state.v1.Commit.write:type_name -> lockfs.state.v1.Write
-	29, // [29:29] is the sub-list for method output_type
-	29, // [29:29] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	30, // 25: lockfs.state.v1.Command.report:type_name -> lockfs.state.v1.Report
+	31, // 26: lockfs.state.v1.Command.confirm:type_name -> lockfs.state.v1.Confirm
+	0,  // 27: lockfs.state.v1.EndSession.reason:type_name -> lockfs.state.v1.EndReason
+	7,  // 28: lockfs.state.v1.Renew.renewals:type_name -> lockfs.state.v1.Renewal
+	18, // 29: lockfs.state.v1.Acquire.steps:type_name -> lockfs.state.v1.Step
+	23, // 30: lockfs.state.v1.Commit.write:type_name -> lockfs.state.v1.Write
+	31, // [31:31] is the sub-list for method output_type
+	31, // [31:31] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_state_proto_init() }
@@ -2756,6 +2794,7 @@ func file_state_proto_init() {
 	if File_state_proto != nil {
 		return
 	}
+	file_report_proto_init()
 	file_state_proto_msgTypes[1].OneofWrappers = []any{
 		(*Command_Format)(nil),
 		(*Command_OpenSession)(nil),
@@ -2781,6 +2820,8 @@ func file_state_proto_init() {
 		(*Command_RangeCancel)(nil),
 		(*Command_SetHost)(nil),
 		(*Command_RemoveHost)(nil),
+		(*Command_Report)(nil),
+		(*Command_Confirm)(nil),
 	}
 	file_state_proto_msgTypes[12].OneofWrappers = []any{}
 	file_state_proto_msgTypes[21].OneofWrappers = []any{

@@ -1,0 +1,406 @@
+package state
+
+import (
+	"slices"
+
+	"github.com/lockfs/lockfs/lockd/queue"
+)
+
+// The search for deadlocks (DESIGN 3.4) goes from wait to wait. A wait leads to those of everybody who has what holds it up:
+//
+//	wait ──► an incompatible lock, on the resource or (its intent) below it ──► the waits of its owner and heirs
+//	     ──► the waits ahead in the same queue; the first of a host's queue to the hosts ahead of that in the state's
+//	     ──► a byte range in its way, held or asked for earlier
+//
+// What each of a queue is held up by is looked at once for all: a queue of a thousand costs a thousand steps. It is searched from what changed: a new wait, the
+// waits of whoever has a new lock, a request that went to the end of the state's queue, and what is left of a suspicion that
+// ended. Nobody can be in a cycle that nobody waits for, which most waits are spared the search by.
+
+// By says what holds a wait up.
+type By uint8
+
+const (
+	ByLock  By = iota + 1 // a lock, of the next wait's owner
+	ByWait                // the next wait, ahead of it
+	ByRange               // a byte range of the next wait's process
+)
+
+// Link is one wait of a cycle and what holds it up. The next link's wait is of the owner of that.
+type Link struct {
+	Wait ReportKey
+	By   By
+	Key  ReportKey // the lock or wait; of a byte range its inode and session
+	PID  uint32    // of a byte range: the process
+}
+
+// maxSteps bounds the search that one command leads to: waits looked at, some 3 µs each. maxCycle bounds what is found.
+const (
+	maxSteps = 1 << 15
+	maxCycle = 4096
+)
+
+// lookFor has a cycle through a wait looked for at the end of the command.
+func (s *State) lookFor(w *Report) { s.suspects = append(s.suspects, w) }
+
+func (s *State) lookForAll(waits []*Report) { s.suspects = append(s.suspects, waits...) }
+
+// lookForAt does so for the first of a session's queue at a resource, to whom its place in the state's queue matters.
+func (s *State) lookForAt(ino, session uint64) {
+	s.graph.from(ino, session, func(w *Report) bool {
+		if !s.graph.first(w) {
+			return false
+		}
+		s.lookFor(w)
+		return true
+	})
+}
+
+// search looks for the cycles that the command may have closed.
+func (s *State) search() {
+	steps := maxSteps
+	for i := 0; i < len(s.suspects) && steps > 0; i++ {
+		w := s.suspects[i]
+		if s.cur.Report(w.ReportKey) != w || slices.Contains(s.suspects[:min(i, 64)], w) || !s.followed(w) {
+			continue
+		}
+		loose := s.looseLinks()
+		links := s.cycle(w, loose, &steps)
+		if links == nil && loose != nil {
+			links = s.cycle(w, nil, &steps)
+		}
+		if links != nil {
+			s.suspect(links)
+		}
+	}
+	clear(s.suspects)
+	s.suspects = s.suspects[:0]
+}
+
+// followed says whether anybody may wait for a wait or for what its process has. It errs on the side of yes.
+func (s *State) followed(w *Report) bool {
+	if w.Kind == ReportRange || s.cur.rangeWaits > 0 || s.graph.followed(w) {
+		return true
+	}
+	found := false
+	s.graph.heldBy(&s.cur, w, func(h *Report) bool {
+		for ino := h.Ino; ino != 0 && !found; {
+			found = s.graph.awaited(ino)
+			n := s.cur.Node(ino)
+			if n == nil {
+				break
+			}
+			ino = n.Parent
+		}
+		return !found
+	})
+	return found
+}
+
+// cycle returns a shortest cycle through a wait, nil if there is none. Links that lead over a loose pair of lock and wait are left out.
+func (s *State) cycle(w *Report, loose map[pair]bool, steps *int) []Link {
+	f := s.finder(w)
+	f.loose, f.steps = loose, *steps
+	f.expand(w)
+	for i := 0; i < len(f.next) && !f.found && f.steps > 0; i++ {
+		f.expand(f.next[i])
+	}
+	*steps = f.steps
+	if !f.found {
+		return nil
+	}
+	var links []Link
+	for at := w; ; {
+		st := f.from[at]
+		links = append(links, st.link)
+		if at = st.wait; at == w {
+			break
+		}
+	}
+	if len(links) > maxCycle {
+		return nil
+	}
+	slices.Reverse(links)
+	return links
+}
+
+// holdsUp says whether a wait is held up by another, as the link has it, by the state as it is now.
+func (s *State) holdsUp(l *Link, next *Report) bool {
+	w := s.cur.Report(l.Wait)
+	if w == nil || next == nil {
+		return false
+	}
+	f := s.finder(next)
+	f.expand(w)
+	return f.found
+}
+
+// finder is a search, breadth first, from one wait to a target.
+type finder struct {
+	s      *State
+	target *Report
+	loose  map[pair]bool
+	from   map[*Report]step // how each wait was come to
+	next   []*Report
+	found  bool
+	steps  int // left: one is a wait, or some cheaper looks
+
+	holders map[place][]*Report // looked at already, and who was left out as an asker's own
+	below   map[place]bool
+	lines   map[queueOf]*line
+	waits   map[uint64]map[rangeID]*Report // for byte ranges, by file
+}
+
+func (s *State) finder(target *Report) *finder {
+	return &finder{
+		s: s, target: target, from: make(map[*Report]step), holders: make(map[place][]*Report), below: make(map[place]bool),
+		lines: make(map[queueOf]*line), waits: make(map[uint64]map[rangeID]*Report),
+	}
+}
+
+// rangeID names a wait for a byte range.
+type rangeID struct{ session, id uint64 }
+
+// step is the way to a wait: from another one, which the link is of.
+type step struct {
+	wait *Report
+	link Link
+}
+
+// place is a resource and what is asked for there.
+type place struct {
+	ino  uint64
+	mode queue.Mode
+}
+
+// pair is a lock, and a wait of somebody who has it.
+type pair struct{ hold, wait ReportKey }
+
+// visit notes that w leads to a wait.
+func (f *finder) visit(w, to *Report, l Link) {
+	if f.found || to.Flags&queue.NoDlckWt != 0 {
+		return
+	}
+	if _, seen := f.from[to]; seen || l.By == ByLock && f.loose[pair{l.Key, to.ReportKey}] {
+		return
+	}
+	l.Wait = w.ReportKey
+	f.from[to] = step{w, l}
+	f.next = append(f.next, to)
+	f.found = to == f.target
+}
+
+// expand visits what a wait leads to.
+func (f *finder) expand(w *Report) {
+	f.steps--
+	switch {
+	case w.Flags&queue.NoDlckWt != 0:
+	case w.Kind == ReportRange:
+		f.ranges(w)
+	case w.needs() != queue.None:
+		f.locks(w)
+		f.locksBelow(w)
+		f.ahead(w)
+	}
+}
+
+// through visits the waits of who has a lock.
+func (f *finder) through(w, h *Report) {
+	for _, to := range f.s.graph.waitsOf(h) {
+		f.visit(w, to, Link{By: ByLock, Key: h.ReportKey})
+	}
+}
+
+// own says whether a lock is the asker's own, or inherited by it: it does not hold it up here. (A wait for one's own lock on
+// the same resource is for package table to find.)
+func own(w, h *Report) bool {
+	return w.Session == h.Session && (w.Tgid != 0 && w.Tgid == h.Tgid || slices.Contains(w.Holds, h.ReportKey))
+}
+
+// locks goes through the locks of the resource that are in the way.
+func (f *finder) locks(w *Report) {
+	p := place{w.At, w.needs()}
+	if left, seen := f.holders[p]; seen {
+		f.holders[p] = slices.DeleteFunc(left, func(h *Report) bool {
+			if own(w, h) {
+				return false
+			}
+			f.through(w, h)
+			return true
+		})
+		return
+	}
+	var left []*Report
+	for h := range f.s.cur.Reports(p.ino) {
+		switch {
+		case h.Waits() || h.Flags&queue.NoDlckBlk != 0 || queue.Compatible(h.Mode, p.mode):
+		case own(w, h):
+			left = append(left, h)
+		default:
+			f.through(w, h)
+		}
+	}
+	f.holders[p] = left
+}
+
+// locksBelow goes through the locks below a directory whose intents are in the way. Only those of processes that wait matter, and there
+// are fewer waits than locks.
+func (f *finder) locksBelow(w *Report) {
+	p := place{w.At, w.needs()}
+	n := f.s.cur.Node(p.ino)
+	if f.below[p] || n == nil || !n.Dir || queue.Compatible(queue.CR, p.mode) && queue.Compatible(queue.CW, p.mode) {
+		return
+	}
+	all := true
+	visit := func(to *Report) bool {
+		f.steps--
+		f.s.graph.heldBy(&f.s.cur, to, func(h *Report) bool {
+			intent := h.Mode.Intent()
+			switch {
+			case h.Ino == p.ino || intent == queue.None || h.Flags&queue.NoDlckBlk != 0 || queue.Compatible(intent, p.mode):
+			case !f.s.cur.within(h.Ino, p.ino):
+			case own(w, h):
+				all = false
+			default:
+				f.visit(w, to, Link{By: ByLock, Key: h.ReportKey})
+			}
+			return !f.found
+		})
+		return !f.found
+	}
+	f.s.graph.at.Scan(visit)
+	for ino := range f.s.cur.RangeFiles() {
+		f.rangeWaits(ino, visit)
+	}
+	f.below[p] = all
+}
+
+// ahead goes to the waits ahead in the queue of the host or, if there are none, to those of other hosts that are ahead in
+// the state's queue, or whose request the host was told to make way for.
+func (f *finder) ahead(w *Report) {
+	k := queueOf{w.At, w.Session}
+	ln := f.lines[k]
+	if ln == nil {
+		ln = new(line)
+		f.lines[k] = ln
+	}
+	visit := func(a *Report) bool {
+		if w.Tgid != 0 && a.Tgid == w.Tgid {
+			return false
+		}
+		if a.Flags&queue.NoDlckBlk == 0 {
+			f.visit(w, a, Link{By: ByWait, Key: a.ReportKey})
+		}
+		return true
+	}
+	ln.left = slices.DeleteFunc(ln.left, func(a *Report) bool { return a.compareAt(w) < 0 && visit(a) })
+	if ln.from == nil || ln.from.compareAt(w) < 0 {
+		f.s.graph.ahead(w, func(a *Report) bool {
+			if !visit(a) {
+				ln.left = append(ln.left, a)
+			}
+			return a != ln.from
+		})
+		ln.from = w
+	}
+	if f.s.graph.first(w) {
+		f.hostsAhead(w)
+	}
+}
+
+// line is how far a queue was gone through.
+type line struct {
+	from *Report   // all ahead of it were visited
+	left []*Report // but these, an asker's own
+}
+
+// queueOf is a host's queue at a resource.
+type queueOf struct{ at, session uint64 }
+
+// hostsAhead goes from the first wait of a host to those of other hosts.
+func (f *finder) hostsAhead(w *Report) {
+	l, _ := f.s.cur.locks.Get(w.At)
+	if l.more == nil {
+		return
+	}
+	c := l.more
+	if c.wait(w.Session) != nil {
+		for b := range c.q.Blockers(w.Session) {
+			if b.Waiting {
+				f.host(w, b.Holder)
+			}
+		}
+		return
+	}
+	if h := c.hold(w.Session); h != nil && h.recalls[recallWait].by != 0 && !queue.Compatible(h.recalls[recallWait].wanted, w.needs()) {
+		f.host(w, h.recalls[recallWait].by)
+	}
+}
+
+// host goes to the first wait of another host at the same place.
+func (f *finder) host(w *Report, session uint64) {
+	if to := f.s.graph.head(w.At, session); to != nil && to.Flags&queue.NoDlckBlk == 0 {
+		f.visit(w, to, Link{By: ByWait, Key: to.ReportKey})
+	}
+}
+
+// ranges goes through the byte ranges in the way of a wait for one. Those of open file descriptions do not count: any process
+// that has the description may unlock.
+func (f *finder) ranges(w *Report) {
+	files, _ := f.s.cur.ranges.Get(w.Ino)
+	if files == nil {
+		return
+	}
+	i := slices.IndexFunc(files.waits, func(x RangeWait) bool { return x.Session == w.Session && x.ID == w.Range })
+	if i < 0 || files.waits[i].OFD {
+		return
+	}
+	f.steps -= (len(files.held) + i) / 32
+	want := &files.waits[i].Range
+	for j := range files.held {
+		h := &files.held[j]
+		if h.OFD || !h.conflicts(want) {
+			continue
+		}
+		for _, to := range f.s.graph.waitsBy(h.Session, h.PID) {
+			f.visit(w, to, Link{By: ByRange, Key: ReportKey{Ino: w.Ino, Session: h.Session}, PID: h.PID})
+		}
+	}
+	if files.holds(want.owner()) {
+		return
+	}
+	for j := range files.waits[:i] {
+		x := &files.waits[j]
+		if x.OFD || !x.conflicts(want) {
+			continue
+		}
+		if to := f.rangeReports(w.Ino)[rangeID{x.Session, x.ID}]; to != nil {
+			f.visit(w, to, Link{By: ByWait, Key: to.ReportKey})
+		}
+	}
+}
+
+// rangeReports returns the reports of the waits for byte ranges of a file.
+func (f *finder) rangeReports(ino uint64) map[rangeID]*Report {
+	waits, ok := f.waits[ino]
+	if !ok {
+		waits = make(map[rangeID]*Report)
+		for r := range f.s.cur.Reports(ino) {
+			if r.Kind == ReportRange {
+				waits[rangeID{r.Session, r.Range}] = r
+			}
+		}
+		f.waits[ino] = waits
+	}
+	return waits
+}
+
+// rangeWaits calls visit with the reports of the waits for byte ranges of a file, in their order, until it returns false.
+func (f *finder) rangeWaits(ino uint64, visit func(*Report) bool) {
+	files, _ := f.s.cur.ranges.Get(ino)
+	for i := range files.waits {
+		w := &files.waits[i]
+		if r := f.rangeReports(ino)[rangeID{w.Session, w.ID}]; r != nil && !visit(r) {
+			return
+		}
+	}
+}
