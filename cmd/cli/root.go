@@ -47,7 +47,10 @@ are the resource's value block; opening it enqueues a lock request, closing it r
   cat /locks/orders                  the value, never waits
 
 Commands that look at locks find the daemon by the path they are given, by LOCKFS_MOUNT, or take the only mount
-that there is. Descriptors (FD) are numbers of descriptors that the calling shell has open.`,
+that there is. Descriptors (FD) are numbers of descriptors that the calling shell has open.
+
+Several hosts that mount one tree are a cluster: lockfs cert and keygen make its keys, lockfs mount --join joins it, lockfs
+init founds it, lockfs hosts lists it, lockfs leave leaves it.`,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		DisableAutoGenTag: true,

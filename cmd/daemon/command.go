@@ -31,13 +31,21 @@ Every flag can also be given as LOCKFS_… (LOCKFS_DATA_DIR for --data-dir) or a
 wins over the environment, the environment over the file. On SIGTERM or SIGINT new requests are refused, holders get
 --drain to let go and are then told that their lock is lost; a second signal does not wait for them.
 
+With --join the host belongs to a cluster of several: it looks for the others by gossip, waits until it is admitted, and rejoins
+at every later start, also under another address or name. It never starts a cluster by itself; where all hosts have the
+same settings run lockfs init, once, on one of them. Without --join it starts a cluster of one, which others can join. A
+--bind or --gossip that is not loopback wants TLS and a gossip key (lockfs cert, lockfs keygen), or --insecure. A stopped
+host stays a member; lockfs leave takes it out.
+
 The limits marked "cluster" hold for all hosts and stay as they are when they are not given; the defaults are those of a
 new cluster.`,
 		Example: `  lockfs mount /locks
-  lockfs mount --data-dir /srv/lockfs /locks posix:/locks-posix dlmfs:/dlm`,
-		Annotations: map[string]string{"exit": `  0    ended by a signal, everything unmounted
+  lockfs mount --data-dir /srv/lockfs /locks posix:/locks-posix dlmfs:/dlm
+  lockfs mount --config /etc/lockfs/lockfs.toml /locks`,
+		Annotations: map[string]string{"exit": `  0    ended by a signal, by umount or after lockfs leave, everything unmounted
   64   a flag, the environment or the file is wrong
-  66   a mount point or the data directory cannot be used
+  65   the cluster does not admit this host, or has removed it
+  66   a mount point, the data directory, a certificate or a key cannot be used
   69   another daemon has the data directory
   70   an error that should not be
   71   the system refused the mount
