@@ -210,7 +210,7 @@ func (t *Table) spent(r *resource, mode queue.Mode) {
 	}
 	if r.budget--; r.budget <= 0 {
 		r.capped = true
-		r.q.SetCeiling(t.ceiling(r)) // lowered: grants nothing
+		t.follow(r, r.q.SetCeiling(t.ceiling(r))) // lowered, unless an answer raised it that is not followed up yet
 	}
 }
 

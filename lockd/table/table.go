@@ -181,7 +181,7 @@ func (t *Table) holds(l *Lock, mode queue.Mode) {
 		r.count++
 		l.Token = t.token(r)
 		if r.count >= maxCount {
-			r.q.SetCeiling(t.ceiling(r)) // lowered: grants nothing
+			t.follow(r, r.q.SetCeiling(t.ceiling(r))) // lowered, unless as in spent
 		}
 	} else if !mode.Writes() {
 		l.Token = t.token(r)
