@@ -42,7 +42,7 @@ type opening struct {
 	stamp int64  // when it was first sent: the lease counts from there
 	sent  int64
 	end   uint64          // the former session, to be ended first
-	stale map[uint64]bool // nonces given up: their sessions, if they come, are ended
+	stale map[uint64]bool // nonces given up or used: other sessions that come by them are ended
 
 	attempts uint64 // given up
 }
@@ -215,13 +215,19 @@ func (h *Host) openSession() {
 	})
 }
 
-// giveUpNonce ends an attempt to open a session, and says so in the log at the first, second, fourth … time.
-func (h *Host) giveUpNonce() {
-	o := &h.opening
+// retire remembers that the nonce is not to open any more sessions: what was proposed more than once may be applied when
+// the session that it opened has ended.
+func (o *opening) retire() {
 	if o.stale == nil || len(o.stale) >= maxStale {
 		o.stale = make(map[uint64]bool)
 	}
 	o.stale[o.nonce] = true
+}
+
+// giveUpNonce ends an attempt to open a session, and says so in the log at the first, second, fourth … time.
+func (h *Host) giveUpNonce() {
+	o := &h.opening
+	o.retire()
 	if o.attempts++; o.attempts&(o.attempts-1) == 0 {
 		h.say(slog.LevelWarn, "no session yet: the cluster has no majority, or no room for one more session", "attempts", o.attempts)
 	}
@@ -247,9 +253,11 @@ func (h *Host) endFormer() {
 // sessionOpened is told of every session opened in this host's name.
 func (h *Host) sessionOpened(c *state.Change, v *state.View) {
 	o := &h.opening
+	if c.Session == 0 {
+		return // refused: the next attempt may be more lucky
+	}
 	if c.Nonce != o.nonce || o.nonce == 0 {
-		if o.stale[c.Nonce] {
-			delete(o.stale, c.Nonce)
+		if o.stale[c.Nonce] && c.Session != h.lease.session {
 			h.endSession(c.Session, statepb.EndReason_LEAVE)
 		}
 		return
@@ -258,6 +266,7 @@ func (h *Host) sessionOpened(c *state.Change, v *state.View) {
 		return
 	}
 	start := o.stamp
+	o.retire()
 	*o = opening{stale: o.stale}
 	h.lease = lease{session: c.Session, renewed: start}
 	h.sessionID.Store(c.Session)

@@ -310,6 +310,51 @@ func TestLateOpen(t *testing.T) {
 	})
 }
 
+// TestNoRoomForSession: a session that is refused is asked for again.
+func TestNoRoomForSession(t *testing.T) {
+	bubble(t, func(r *rig) {
+		if _, err := r.h.Do(nil, &statepb.Command{Op: &statepb.Command_SetLimits{SetLimits: &statepb.SetLimits{Sessions: 1}}}); err != nil {
+			t.Fatal(err)
+		}
+		m := r.log.Member()
+		h := lockd.New(lockd.Config{Name: "host2", Log: m, Now: func() int64 { return time.Now().UnixNano() }})
+		m.Attach(h)
+		defer h.Close()
+		if err := h.Start(r.ctx(5 * time.Second)); err != context.DeadlineExceeded || h.Session() != 0 {
+			t.Fatalf("started: %v, session %d", err, h.Session())
+		}
+		r.h.Close()
+		time.Sleep(time.Second)
+		if _, lives := h.View().Session(h.Session()); !lives {
+			t.Errorf("session %d", h.Session())
+		}
+	})
+}
+
+// TestSessionOpenedTwice: an opening that was proposed twice, and is applied once more when its session has ended,
+// leaves none behind.
+func TestSessionOpenedTwice(t *testing.T) {
+	bubble(t, func(r *rig) {
+		first, _ := r.h.View().Session(r.h.Session())
+		again := &statepb.Command{Op: &statepb.Command_OpenSession{OpenSession: &statepb.OpenSession{Host: "host1", Nonce: first.Nonce}}}
+		l := r.lock(r.make("/a"), queue.EX, 1)
+		r.log.Command(again)
+		synctest.Wait()
+		if r.h.Session() != first.ID || r.h.Check(l) != nil {
+			t.Errorf("session %d after %d, %v", r.h.Session(), first.ID, r.h.Check(l))
+		}
+		r.log.EndSession(first.ID)
+		r.log.Command(again)
+		time.Sleep(time.Second)
+		for s := range r.log.View().Sessions() {
+			if s.ID != r.h.Session() {
+				t.Errorf("session %d is left, the host's is %d", s.ID, r.h.Session())
+			}
+		}
+		r.h.Release(l)
+	})
+}
+
 func TestStartErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := lockdtest.New()
