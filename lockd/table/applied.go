@@ -109,7 +109,7 @@ func (t *Table) Applied(c state.Change) {
 		if r := t.res[c.Ino]; r != nil {
 			if r.host = c.Mode; r.host == queue.None {
 				t.unrecall(r)
-				r.tries = nil
+				r.answered()
 			}
 			t.touch(r)
 		}
@@ -173,13 +173,14 @@ func (t *Table) recall(c state.Change) {
 		r.bounce++
 	}
 	if c.Try {
-		r.tries = append(r.tries, tryRecall{by: c.By, wanted: c.Wanted})
+		told := r.recalls()
+		told.tries = append(told.tries, tryRecall{by: c.By, wanted: c.Wanted})
 	} else {
 		if r.wanted == queue.None {
 			t.recalls++
 			t.cohort(r)
 		}
-		r.wanted, r.by = c.Wanted, c.By
+		r.wanted, r.recalls().by = c.Wanted, c.By
 	}
 	if !r.listed {
 		r.listed = true
@@ -193,13 +194,18 @@ func (t *Table) recall(c state.Change) {
 func (t *Table) unrecall(r *resource) {
 	if r.wanted != queue.None {
 		t.recalls--
-		r.wanted, r.by, r.capped = queue.None, 0, false
+		r.wanted, r.capped = queue.None, false
+		if len(r.tries()) == 0 {
+			r.told = nil
+		}
 	}
 }
 
 // cohort begins the time in which requests here may still be granted.
 func (t *Table) cohort(r *resource) {
-	r.recalled, r.budget, r.capped = t.now, int32(t.cfg.CohortN), t.cfg.CohortN == 0 && r.grants > 0
+	told := r.recalls()
+	told.since, told.budget = t.now, int32(t.cfg.CohortN)
+	r.capped = t.cfg.CohortN == 0 && r.grants > 0
 }
 
 // spent counts a grant past a recall.
@@ -208,7 +214,7 @@ func (t *Table) spent(r *resource, mode queue.Mode) {
 	if r.wanted == queue.None || r.capped || queue.Compatible(mode, r.wanted) {
 		return
 	}
-	if r.budget--; r.budget <= 0 {
+	if r.told.budget--; r.told.budget <= 0 {
 		r.capped = true
 		t.follow(r, r.q.SetCeiling(t.ceiling(r))) // lowered, unless an answer raised it that is not followed up yet
 	}
@@ -220,7 +226,7 @@ func (t *Table) recallCancelled(c state.Change) {
 		return
 	}
 	if c.Try {
-		r.tries = nil
+		r.answered()
 	} else {
 		t.unrecall(r)
 	}

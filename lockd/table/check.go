@@ -142,6 +142,7 @@ func (c *checker) resource(r *resource) {
 		c.recalls++
 		c.that(r.listed && r.host != queue.None, "inode %d: recalled, held %v, listed %v", r.ino, r.host, r.listed)
 	}
+	c.that((r.told != nil) == (r.wanted != queue.None || len(r.tries()) > 0), "inode %d: recalled for %v, and it is known %v", r.ino, r.wanted, r.told)
 	c.stuck(r)
 }
 

@@ -103,7 +103,7 @@ func (t *Table) gives(r *resource, use, has queue.Mode, next queue.Entry[*Lock],
 	stands := func(wanted queue.Mode) bool {
 		return !queue.Compatible(has, wanted) && queue.Compatible(use, wanted)
 	}
-	for _, try := range r.tries {
+	for _, try := range r.tries() {
 		if use == queue.None || stands(try.wanted) { // even NL stands in the way of a removal
 			return true
 		}

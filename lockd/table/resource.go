@@ -16,38 +16,70 @@ type resource struct {
 	host    queue.Mode // granted, as of the last change applied
 	keep    queue.Mode // what was last proposed to keep; counts while lowers > 0
 	asked   queue.Mode // of a raise that is proposed or waits in the state; None: none
-	lowers  uint32     // commands proposed and not answered yet that lower it to keep or more
-	asks    uint32     // of these, raises
-	count   uint32     // grants of PW and EX under raise
-	grants  uint32     // grants and intents since the last raise
-	raise   uint64     // number of the last raise
-	asker   *Lock      // for whom the raise was proposed
 	askTry  bool       // the raise is a try
 	askConv bool       // the raise is a conversion
 
 	// What stands in the way of others.
-	wanted   queue.Mode // by a request elsewhere, None: no recall
-	capped   bool       // the cohort is used up
-	budget   int32      // grants left to the cohort
-	by       uint64     // session of that request
-	recalled int64      // when the recall came
-	tries    []tryRecall
+	wanted queue.Mode // by a request elsewhere, None: none waits
+	capped bool       // the cohort is used up
 
-	// The cache.
-	idlePrev, idleNext *resource
-	idleAt             int64
-	idle               bool
-	foreign            bool  // somebody else had it since the last raise
-	bounce             uint8 // how often it was recalled unused, see bounced
-
+	foreign   bool  // somebody else had it since the last raise
+	bounce    uint8 // how often it was recalled unused, see bounced
+	idle      bool
 	ephemeral bool // the directory's files vanish with their last lock: nothing below is cached idle
 	dirty     bool
 	listed    bool // in Table.recalled
 	gone      bool // no longer in the table
-	pins      uint32
-	locks     int32 // locks and requests of this resource, wherever they wait
+
+	lowers uint32 // commands proposed and not answered yet that lower the host lock to keep or more
+	asks   uint32 // of these, raises
+	count  uint32 // grants of PW and EX under raise
+	grants uint32 // grants and intents since the last raise
+	pins   uint32
+	locks  int32 // locks and requests of this resource, wherever they wait
+
+	raise uint64  // number of the last raise
+	asker *Lock   // for whom the raise was proposed
+	told  *recall // nil: nobody elsewhere is held up
+
+	idlePrev, idleNext *resource
+	idleAt             int64
 
 	prev, next *resource // all resources, in order of creation
+}
+
+// recall is what few resources need: what is known of the requests elsewhere that they hold up.
+type recall struct {
+	by     uint64      // session of the one that waits
+	since  int64       // when its recall came
+	budget int32       // grants left to the cohort
+	tries  []tryRecall // those that want an answer
+}
+
+// recalls returns what is known of the recalls, to be changed.
+func (r *resource) recalls() *recall {
+	if r.told == nil {
+		r.told = new(recall)
+	}
+	return r.told
+}
+
+// tries returns the recalls that want an answer.
+func (r *resource) tries() []tryRecall {
+	if r.told == nil {
+		return nil
+	}
+	return r.told.tries
+}
+
+// answered forgets the recalls that wanted an answer.
+func (r *resource) answered() {
+	switch {
+	case r.wanted == queue.None:
+		r.told = nil
+	case r.told != nil:
+		r.told.tries = nil
+	}
 }
 
 // tryRecall is a recall that wants an answer.

@@ -21,8 +21,9 @@ func (t *Table) Restored(v *state.View) {
 	}
 	t.answeredUpTo(session.Seq)
 	for r := t.first; r != nil; r = r.next {
-		r.host, r.tries = queue.None, nil
+		r.host = queue.None
 		t.unrecall(r)
+		r.answered()
 		if r.asks == 0 {
 			r.asked, r.asker = queue.None, nil
 		}

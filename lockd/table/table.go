@@ -243,7 +243,7 @@ func (t *Table) leave(l *Lock) {
 // resource that becomes idle and stays cached, is done with here.
 func (t *Table) let(r *resource) {
 	switch {
-	case r.wanted != queue.None || r.asked != queue.None || len(r.tries) > 0 || r.q.Waiters() > 0:
+	case r.wanted != queue.None || r.asked != queue.None || len(r.tries()) > 0 || r.q.Waiters() > 0:
 		t.touch(r)
 	case !r.q.Empty():
 	case r.host != queue.None && r.lowers == 0 && r.pins == 0 && !t.uncached(r):

@@ -51,7 +51,7 @@ func (t *Table) tellRecall(r *resource, wanted queue.Mode, by uint64) {
 // blocks tells a lock that was just granted whom it holds up: the first who waits.
 func (t *Table) blocks(l *Lock) {
 	if w := l.res; w.wanted != queue.None && !queue.Compatible(l.Mode, w.wanted) {
-		t.emit(Event{Kind: Blocking, Lock: l, Mode: w.wanted, BySession: w.by, Ino: w.ino})
+		t.emit(Event{Kind: Blocking, Lock: l, Mode: w.wanted, BySession: w.told.by, Ino: w.ino})
 	}
 	if l.res.q.Waiters() > 0 {
 		for _, w := range l.res.q.Blocked(l) {
@@ -67,7 +67,7 @@ func (t *Table) blocks(l *Lock) {
 	}
 	for a := l.res.parent; a != nil; a = a.parent {
 		if a.wanted != queue.None && !queue.Compatible(intent, a.wanted) {
-			t.emit(Event{Kind: Blocking, Lock: l, Mode: a.wanted, BySession: a.by, Ino: a.ino})
+			t.emit(Event{Kind: Blocking, Lock: l, Mode: a.wanted, BySession: a.told.by, Ino: a.ino})
 		}
 		if a.q.Waiters() == 0 {
 			continue

@@ -94,17 +94,17 @@ func (t *Table) expireTries() {
 func (t *Table) tickRecalls() {
 	kept := t.recalled[:0]
 	for _, r := range t.recalled {
-		if r.wanted != queue.None && !r.capped && t.now-r.recalled >= int64(t.cfg.CohortTime) {
+		if r.wanted != queue.None && !r.capped && t.now-r.told.since >= int64(t.cfg.CohortTime) {
 			r.capped = true
 			r.q.SetCeiling(t.ceiling(r)) // lowered: grants nothing
 			t.touch(r)
 		}
-		for _, try := range r.tries {
+		for _, try := range r.tries() {
 			if r.has() != queue.None { // else it is given up
 				t.propose(flight{cmd: &statepb.Command{Op: &statepb.Command_InUse{InUse: &statepb.InUse{Ino: r.ino, Waiter: try.by}}}})
 			}
 		}
-		r.tries = nil
+		r.answered()
 		if r.listed = r.wanted != queue.None; r.listed {
 			kept = append(kept, r)
 		}
