@@ -1,28 +1,28 @@
 package bench
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/lockfs/lockfs/cmd/client"
+	"github.com/lockfs/lockfs/cmd/bench/load"
 	"github.com/lockfs/lockfs/cmd/exit"
 )
 
 type options struct {
 	beside    string
-	workloads []string
+	workloads []load.Workload
+	dirs      []string
 	processes []int
 	duration  time.Duration
 	rounds    int
-	held      int
+	locks     int
+	outage    string
 	asJSON    bool
 	worker    bool
 }
@@ -31,41 +31,45 @@ type options struct {
 func Command() *cobra.Command {
 	o := &options{}
 	cmd := &cobra.Command{
-		Use:   "bench [FLAGS] [DIR]",
-		Short: "measure what the calls of a lock's user cost",
-		Long: `bench lets processes make the calls of a lock's user in a directory of a mount, which it makes below DIR and removes
-again, and shows how long a call took and how many there were a second. Workloads:
+		Use:   "bench [FLAGS] [WORKLOAD…] [DIR…]",
+		Short: "measure what locks cost",
+		Long: `bench lets processes use locks in a directory, which it makes below DIR and removes again, and shows how many times
+a second and how long it took. Several DIRs are the same place of one tree on the mounts of several hosts; the processes are
+dealt out to them in turns. An argument that is the name of a workload is one, any other is a DIR. Without a workload it does
+all but W4 and W5.
 
 ` + describe() + `
-With --beside the same calls are made in another directory too, in turns, and compared: a tmpfs, or another FUSE file
-system. With --held N, N locks are held at once at the end, and the daemon's memory for each is shown.`,
+A round fails, and nothing is shown, if two processes ever had one lock or a value went back. The columns are of a pair of
+acquire and release (W1, W2, W6), of the wait for the lock (W3, W4, W5, W8), or of one call. With --beside the calls are made
+in another directory too, in turns, and compared: a tmpfs, or another FUSE file system; no lock is expected there.
+W5 needs --outage, a shell command that takes the leader down; name the DIRs of other hosts.`,
 		Example: `  lockfs bench /locks
-  lockfs bench --workload open,flock --beside /mnt/loopback --json /locks`,
+  lockfs bench W3 W8 /mnt/host1 /mnt/host2 /mnt/host3
+  lockfs bench W5 --outage 'kill -9 4711' /mnt/host2 /mnt/host3
+  lockfs bench W1 flock --beside /mnt/loopback --json /locks`,
 		Annotations: map[string]string{"exit": `  0    measured
   64   wrong usage
   69   DIR is not in a lockfs mount, or its daemon is gone
-  70   a call gave an error`},
+  70   a call gave an error, or a lock did not do what it is for`},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.worker {
-				return work(cmd.InOrStdin(), cmd.OutOrStdout())
+				load.Settle()
+				return load.Work(cmd.InOrStdin(), cmd.OutOrStdout(), load.Files, load.Rest)
 			}
-			if len(args) > 1 {
-				return exit.Usagef("bench", "%q is one argument too many", args[1])
+			o.sort(args)
+			if err := o.check(); err != nil {
+				return err
 			}
-			return o.bench(slices.Concat(args, []string{""})[0], cmd.OutOrStdout())
+			return o.bench(cmd.OutOrStdout())
 		},
-	}
-	names := make([]string, len(workloads))
-	for i, w := range workloads {
-		names[i] = w.name
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.beside, "beside", "", "make the same calls in `DIR` too, in turns")
-	f.StringSliceVar(&o.workloads, "workload", names, "make the calls of these `WORKLOADS`")
-	f.IntSliceVar(&o.processes, "processes", []int{1, 8}, "with these numbers `N,…` of processes")
+	f.IntSliceVar(&o.processes, "processes", nil, "with these numbers `N,…` of processes, instead of each workload's own")
 	f.DurationVar(&o.duration, "for", 500*time.Millisecond, "let a round last `DURATION`")
 	f.IntVar(&o.rounds, "rounds", 5, "make `N` rounds; what is shown is the round of the middle")
-	f.IntVar(&o.held, "held", 0, "hold `N` locks at once and show the daemon's memory for each")
+	f.IntVar(&o.locks, "locks", 100000, "W4: hold `N` locks at once")
+	f.StringVar(&o.outage, "outage", "", "W5: the shell `COMMAND` that takes the leader down")
 	f.BoolVar(&o.asJSON, "json", false, "print JSON for programs")
 	f.BoolVar(&o.worker, "worker", false, "")
 	f.MarkHidden("worker")
@@ -74,175 +78,154 @@ system. With --held N, N locks are held at once at the end, and the daemon's mem
 
 func describe() string {
 	b := &strings.Builder{}
-	for _, w := range workloads {
-		fmt.Fprintf(b, "  %-6s %s\n", w.name, w.what)
+	for _, w := range load.Workloads {
+		fmt.Fprintf(b, "  %-6s %s (%s)\n", w.Name, w.What, strings.Trim(strings.ReplaceAll(fmt.Sprint(w.Clients), " ", ", "), "[]"))
 	}
 	return b.String()
 }
 
-// maxProcesses bounds the crew.
-const maxProcesses = 256
-
-func (o *options) check() error {
-	for _, name := range o.workloads {
-		if _, ok := find(name); !ok {
-			return exit.Usagef("bench", "%q is no workload", name)
+// sort tells workloads from directories.
+func (o *options) sort(args []string) {
+	for _, arg := range args {
+		if w, ok := load.Find(arg); ok {
+			o.workloads = append(o.workloads, w)
+		} else {
+			o.dirs = append(o.dirs, arg)
 		}
 	}
+	if len(o.workloads) > 0 {
+		return
+	}
+	for _, w := range load.Workloads {
+		if w.Usual && (o.beside == "" || w.Beside) {
+			o.workloads = append(o.workloads, w)
+		}
+	}
+}
+
+// maxProcesses and maxLocks bound what a bench starts and holds.
+const (
+	maxProcesses = 256
+	maxLocks     = 10_000_000
+)
+
+func (o *options) check() error {
 	for _, n := range o.processes {
 		if n < 1 || n > maxProcesses {
 			return exit.Usagef("bench", "%d processes: want 1 to %d", n, maxProcesses)
 		}
 	}
-	if o.duration <= 0 || o.duration > time.Minute || o.rounds < 1 || o.rounds > 1000 || o.held < 0 || len(o.processes) == 0 {
-		return exit.Usagef("bench", "--for up to 1m, --rounds 1 to 1000, --held at least 0, --processes not empty")
+	if o.duration <= 0 || o.duration > time.Minute || o.rounds < 1 || o.rounds > 1000 || o.locks < 1 || o.locks > maxLocks {
+		return exit.Usagef("bench", "--for up to 1m, --rounds 1 to 1000, --locks 1 to %d", maxLocks)
+	}
+	for _, w := range o.workloads {
+		switch {
+		case w.Name == "W5" && o.outage == "":
+			return exit.Usagef("bench", "W5 needs --outage COMMAND, which takes the leader down")
+		case w.Name == "W5" && o.rounds > 1:
+			return exit.Usagef("bench", "W5 takes the leader down once: --rounds 1")
+		case o.beside != "" && !w.Beside:
+			return exit.Usagef("bench", "%s is about locks: not with --beside", w.Name)
+		}
+	}
+	for _, dir := range o.dirs {
+		if _, err := os.Stat(dir); os.IsNotExist(err) && !strings.Contains(dir, "/") {
+			return exit.Usagef("bench", "%q is no workload and no directory", dir)
+		}
 	}
 	return nil
 }
 
-// result is one row of the report.
-type result struct {
-	Workload  string   `json:"workload"`
-	Processes int      `json:"processes"`
-	Mount     figures  `json:"mount"`
-	Beside    *figures `json:"beside,omitempty"`
-	// Ratio is the median over the rounds of this mount's p50 to that of the directory beside.
-	Ratio float64 `json:"ratio,omitempty"`
-}
-
-// figures are of the round in the middle, by p50.
-type figures struct {
-	OpsPerSecond float64 `json:"ops_per_second"`
-	P50          uint64  `json:"p50_ns"`
-	P90          uint64  `json:"p90_ns"`
-	P99          uint64  `json:"p99_ns"`
-	Max          uint64  `json:"max_ns"`
-}
-
-func figuresOf(t outcome) figures {
-	return figures{
-		OpsPerSecond: float64(t.Ops) / t.Elapsed.Seconds(),
-		P50:          t.quantile(0.50), P90: t.quantile(0.90), P99: t.quantile(0.99), Max: t.Max,
+// clients is with how many clients each workload is measured.
+func (o *options) clients(w load.Workload) []int {
+	if len(o.processes) == 0 || w.Fixed {
+		return w.Clients
 	}
+	return o.processes
 }
 
-// report is all that was measured.
-type report struct {
-	Results []result     `json:"results"`
-	Held    *heldFigures `json:"held,omitempty"`
-}
-
-func (o *options) bench(path string, w io.Writer) error {
-	if err := o.check(); err != nil {
-		return err
-	}
-	m, rel, err := client.Find("bench", path)
+func (o *options) bench(w io.Writer) error {
+	p, err := find(o.dirs)
 	if err != nil {
 		return err
 	}
-	dir, remove, err := scratch(m.Below(rel))
-	if err != nil {
-		return exit.Of("bench", m.Below(rel), err)
-	}
-	defer remove()
+	defer p.remove()
 	beside := ""
 	if o.beside != "" {
-		var removeBeside func()
-		if beside, removeBeside, err = scratch(o.beside); err != nil {
+		if beside, err = os.MkdirTemp(o.beside, "bench."); err != nil {
 			return exit.Of("bench", o.beside, err)
 		}
-		defer removeBeside()
+		defer os.RemoveAll(beside)
 	}
-	c, err := hire(slices.Max(o.processes))
+	hired := 0
+	for _, w := range o.workloads {
+		for _, n := range o.clients(w) {
+			hired = max(hired, load.Job{Workload: w.Name, Clients: n}.Workers())
+		}
+	}
+	c, err := load.Processes(hired, "bench", "--worker")
 	if err != nil {
 		return exit.Of("bench", "start processes", err)
 	}
-	defer c.dismiss()
+	defer c.Dismiss()
 	var r report
-	for _, name := range o.workloads {
-		for _, n := range o.processes {
-			row, err := o.row(c, name, n, dir, beside)
+	for _, workload := range o.workloads {
+		for _, n := range o.clients(workload) {
+			row, err := o.row(c, workload, n, p, beside)
 			if err != nil {
-				return &exit.Error{Op: "bench", Path: dir, What: err.Error(), Code: exit.Software}
+				return &exit.Error{Op: "bench", Path: p.dirs[0], What: err.Error(), Code: exit.Software}
 			}
 			r.Results = append(r.Results, row)
 		}
 	}
-	if o.held > 0 {
-		if r.Held, err = hold(m, dir, o.held); err != nil {
-			return &exit.Error{Op: "bench", Path: dir, What: err.Error(), Code: exit.Software}
-		}
-	}
 	if o.asJSON {
-		return json.NewEncoder(w).Encode(r)
+		return r.json(w)
 	}
 	return r.print(w)
 }
 
-// scratch makes a directory that is removed again.
-func scratch(in string) (dir string, remove func(), err error) {
-	dir, err = os.MkdirTemp(in, "bench.")
-	return dir, func() { os.RemoveAll(dir) }, err
-}
-
 // row measures one workload with one number of processes.
-func (o *options) row(c *crew, name string, n int, dir, beside string) (result, error) {
-	var here, there []figures
-	var ratios []float64
-	for range o.rounds {
-		t, err := c.measure(n, round{Workload: name, Dir: dir, For: o.duration})
+func (o *options) row(c *load.Crew, w load.Workload, n int, p places, beside string) (result, error) {
+	j := load.Job{Workload: w.Name, Clients: n, Addresses: p.addresses(), For: o.duration, Locks: o.locks}
+	var held *memoryOfLocks
+	switch w.Name {
+	case "W4":
+		before, err := p.memory()
 		if err != nil {
 			return result{}, err
 		}
-		here = append(here, figuresOf(t))
+		j.Held = func() error {
+			after, err := p.memory()
+			held = &memoryOfLocks{Locks: o.locks, BytesPerLock: float64(after-before) / float64(o.locks)}
+			return err
+		}
+	case "W5":
+		j.Outage = func() error { return shell(o.outage) }
+	}
+	var here, there []load.Figures
+	var ratios []float64
+	for range o.rounds {
+		f, err := c.Measure(j)
+		if err != nil {
+			return result{}, err
+		}
+		here = append(here, f)
 		if beside == "" {
 			continue
 		}
-		if t, err = c.measure(n, round{Workload: name, Dir: beside, For: o.duration}); err != nil {
+		k := j
+		k.Addresses, k.Unlocked = []string{"open:" + beside}, true
+		if f, err = c.Measure(k); err != nil {
 			return result{}, err
 		}
-		there = append(there, figuresOf(t))
-		ratios = append(ratios, float64(here[len(here)-1].P50)/float64(max(1, there[len(there)-1].P50)))
+		there = append(there, f)
+		ratios = append(ratios, float64(here[len(here)-1].P50)/float64(max(1, f.P50)))
 	}
-	r := result{Workload: name, Processes: n, Mount: middle(here)}
+	r := result{Workload: w.Name, Processes: n, Mount: load.Middle(here), Held: held}
 	if beside != "" {
-		m := middle(there)
+		m := load.Middle(there)
 		slices.Sort(ratios)
 		r.Beside, r.Ratio = &m, ratios[len(ratios)/2]
 	}
 	return r, nil
 }
-
-// middle is the round with the median p50.
-func middle(rounds []figures) figures {
-	slices.SortFunc(rounds, func(a, b figures) int { return int(int64(a.P50) - int64(b.P50)) })
-	return rounds[len(rounds)/2]
-}
-
-func (r report) print(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	beside := len(r.Results) > 0 && r.Results[0].Beside != nil
-	fmt.Fprint(t, "workload\tprocesses\tops/s\tp50 µs\tp90 µs\tp99 µs\tmax µs\t")
-	if beside {
-		fmt.Fprint(t, "beside ops/s\tbeside p50 µs\tratio of p50\t")
-	}
-	fmt.Fprintln(t)
-	for _, row := range r.Results {
-		m := row.Mount
-		fmt.Fprintf(t, "%s\t%d\t%.0f\t%s\t%s\t%s\t%s\t", row.Workload, row.Processes, m.OpsPerSecond, micros(m.P50), micros(m.P90),
-			micros(m.P99), micros(m.Max))
-		if row.Beside != nil {
-			fmt.Fprintf(t, "%.0f\t%s\t%.2f\t", row.Beside.OpsPerSecond, micros(row.Beside.P50), row.Ratio)
-		}
-		fmt.Fprintln(t)
-	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	if r.Held != nil {
-		return r.Held.print(w)
-	}
-	return nil
-}
-
-func micros(ns uint64) string { return fmt.Sprintf("%.1f", float64(ns)/1000) }

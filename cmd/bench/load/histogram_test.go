@@ -1,13 +1,8 @@
-package bench
+package load
 
 import (
-	"bytes"
-	"encoding/json"
-	"os"
 	"slices"
-	"strings"
 	"testing"
-	"time"
 
 	"pgregory.net/rapid"
 )
@@ -47,30 +42,4 @@ func TestQuantile(t *testing.T) {
 			}
 		}
 	})
-}
-
-// TestWorker plays a parent to a worker on a plain directory.
-func TestWorker(t *testing.T) {
-	dir := t.TempDir()
-	for i, w := range workloads {
-		line, err := json.Marshal(round{Workload: w.name, Dir: dir, Worker: i, For: 2 * time.Millisecond})
-		if err != nil {
-			t.Fatal(err)
-		}
-		var out bytes.Buffer
-		if err := work(strings.NewReader(string(line)+"\n\"go\"\n\"clear up\"\n"), &out); err != nil {
-			t.Fatal(err)
-		}
-		var ready, o outcome
-		dec := json.NewDecoder(&out)
-		if err := dec.Decode(&ready); err != nil || ready.Error != "" {
-			t.Fatalf("%s: %v, %+v", w.name, err, ready.Error)
-		}
-		if err := dec.Decode(&o); err != nil || o.Error != "" || o.Ops == 0 || o.Elapsed < 2*time.Millisecond {
-			t.Fatalf("%s: %v, %s, %d calls in %v", w.name, err, o.Error, o.Ops, o.Elapsed)
-		}
-	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v, %v", left, err)
-	}
 }
