@@ -196,7 +196,7 @@ func (o *options) row(c *load.Crew, w load.Workload, n int, p places, beside str
 		}
 		j.Held = func() error {
 			after, err := p.memory()
-			held = &memoryOfLocks{Locks: o.locks, BytesPerLock: float64(after-before) / float64(o.locks)}
+			held = &memoryOfLocks{BytesPerLock: float64(after-before) / float64(o.locks)}
 			return err
 		}
 	case "W5":

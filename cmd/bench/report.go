@@ -28,7 +28,6 @@ type result struct {
 
 // memoryOfLocks is what held locks cost the daemons together.
 type memoryOfLocks struct {
-	Locks        int     `json:"locks"`
 	BytesPerLock float64 `json:"bytes_per_lock"` // of live heap
 }
 
@@ -69,7 +68,7 @@ func (r result) more(w io.Writer) (err error) {
 			"shares from %.2f to %.2f\n", r.Workload, h.PerSecond, micros(h.P50), micros(h.P99), h.WaitToFair, h.LeastShare, h.MostShare)
 	}
 	if h := r.Held; h != nil {
-		_, err = fmt.Fprintf(w, "%s: %d locks held at once after %.1f s: %.0f bytes of the daemons' memory a lock\n", r.Workload, h.Locks,
+		_, err = fmt.Fprintf(w, "%s: %d locks held at once after %.1f s: %.0f bytes of the daemons' memory a lock\n", r.Workload, r.Mount.Ops,
 			r.Mount.Elapsed.Seconds(), h.BytesPerLock)
 	}
 	if o := r.Mount.Outage; o != nil {

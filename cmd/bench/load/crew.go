@@ -40,6 +40,8 @@ func Processes(n int, args ...string) (*Crew, error) {
 	for range n {
 		cmd := exec.Command(self, args...)
 		cmd.Stderr = os.Stderr
+		// The runtime's signals to its own threads would interrupt an open that waits, and withdraw its request.
+		cmd.Env = append(os.Environ(), "GODEBUG=asyncpreemptoff=1")
 		in, err1 := cmd.StdinPipe()
 		out, err2 := cmd.StdoutPipe()
 		if err := errors.Join(err1, err2); err != nil {
@@ -100,7 +102,7 @@ type Job struct {
 	Clients   int
 	Addresses []string      // of the hosts; clients are dealt out to them in turns
 	For       time.Duration // how long it lasts
-	Locks     int           // W4: held at once, over all clients
+	Locks     int           // W4: held at once, over all clients; as many more as it takes to be the same for each
 	Unlocked  bool          // the service is not expected to exclude
 	Outage    func() error  // W5: takes the leader down
 	Held      func() error  // W4: called while the locks are held; may be nil
@@ -113,6 +115,9 @@ func (j Job) Workers() int {
 	}
 	return j.Clients
 }
+
+// each is how many locks a client of W4 holds.
+func (j Job) each() int { return (j.Locks + j.Clients - 1) / j.Clients }
 
 // Measure does one measurement. After an error the crew is of no more use.
 func (c *Crew) Measure(j Job) (Figures, error) {
@@ -186,12 +191,8 @@ func (j Job) round(i, n int, name, path string) round {
 		}
 		return j.Addresses[i%len(j.Addresses)]
 	}
-	locks := j.Locks / n
-	if i < j.Locks%n {
-		locks++
-	}
 	return round{Workload: j.Workload, Name: name, Address: host(i), Beside: host(i + 1), Worker: i, Workers: n, For: j.For,
-		Locks: locks, Arena: path, Unlocked: j.Unlocked}
+		Locks: j.each(), Arena: path, Unlocked: j.Unlocked}
 }
 
 // take sends each worker a line and gathers their answers, so that all of them take a step together.

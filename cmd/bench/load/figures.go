@@ -82,8 +82,8 @@ func figuresOf(j Job, outcomes []outcome, a *arena) (Figures, error) {
 			WaitToFair: float64(f.Max) / 1e9 * f.OpsPerSecond / float64(j.Clients),
 		}
 	case "W4":
-		if all.Ops != uint64(j.Locks) {
-			return f, fmt.Errorf("%d locks are held, should be %d", all.Ops, j.Locks)
+		if want := uint64(j.each() * j.Clients); all.Ops != want {
+			return f, fmt.Errorf("%d locks are held, should be %d", all.Ops, want)
 		}
 	case "W5":
 		f.Outage = &Outage{NewLock: sum.Until, WarmGap: sum.Gap, Failures: sum.Failures}
