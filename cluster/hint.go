@@ -56,7 +56,7 @@ type hinted struct {
 // A refused hint is repeated after the first, then after twice that and so on up to the second, until the third.
 const (
 	minHintPause = 200 * time.Microsecond
-	maxHintPause = 5 * time.Millisecond
+	maxHintPause = 20 * time.Millisecond
 	hintFor      = commitTimeout
 )
 

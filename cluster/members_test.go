@@ -324,7 +324,10 @@ func TestAddressesChange(t *testing.T) {
 	move(b, "127.0.11.30")
 	b.start().ready()
 	for _, h := range g.hosts {
-		eventually(t, "the new address", func() bool { s, is := h.configured(raft.ServerID(b.id())); return is && string(s.Address) == b.book.own })
+		eventually(t, "the new address", func() bool {
+			s, is := h.configured(raft.ServerID(b.id()))
+			return is && string(s.Address) == b.book.own
+		})
 	}
 	// Everybody, while nobody runs: those with Join find the first by its new address.
 	for _, h := range []*gossiper{c, b, a} {

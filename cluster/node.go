@@ -61,6 +61,10 @@ type Node struct {
 	leaving        atomic.Bool              // Leave was called
 	outside        atomic.Bool              // this host is no member any more
 
+	pacing   sync.Mutex
+	slow     bool   // this host leads, see pace
+	trailing uint64 // see trail
+
 	tenureState tenureState
 	stop        chan struct{}  // closed by Close
 	leading     sync.WaitGroup // the goroutine of tenures, which alone adds to barriers
@@ -89,6 +93,7 @@ func newNode(c Config, was *contents) *Node {
 	}
 	n.identity.now.Store(&was.identity)
 	n.peers.Store(&was.peers)
+	n.trailing = c.limits.trailing
 	n.tenureState.changed = make(chan struct{})
 	n.seldom = seldom.New(c.Logger)
 	n.snap.limits = c.limits
@@ -234,11 +239,34 @@ func (n *Node) hurry() error {
 	return n.raft.ReloadConfig(n.reloadable(n.config.limits.trailing))
 }
 
+// reloadable is what raft may be told while it runs; n.pacing is held, or raft has yet to lead.
 func (n *Node) reloadable(trailing uint64) raft.ReloadableConfig {
-	return raft.ReloadableConfig{
+	c := raft.ReloadableConfig{
 		TrailingLogs: trailing, SnapshotInterval: 24 * time.Hour, SnapshotThreshold: 1 << 62,
 		HeartbeatTimeout: heartbeatTimeout, ElectionTimeout: electionTimeout,
 	}
+	if n.slow {
+		c.HeartbeatTimeout, c.ElectionTimeout = leaderHeartbeat, leaderHeartbeat
+	}
+	return c
+}
+
+// pace has raft send heartbeats as a leader does, or wait for them as the others do.
+func (n *Node) pace(leads bool) {
+	n.pacing.Lock()
+	defer n.pacing.Unlock()
+	n.slow = leads
+	if err := n.raft.ReloadConfig(n.reloadable(n.trailing)); err != nil {
+		n.log.Warn("raft does not take its timeouts", "err", err)
+	}
+}
+
+// trail sets how many entries the next snapshot leaves before it.
+func (n *Node) trail(entries uint64) error {
+	n.pacing.Lock()
+	defer n.pacing.Unlock()
+	n.trailing = entries
+	return n.raft.ReloadConfig(n.reloadable(entries))
 }
 
 // Propose appends an entry to the log. It returns at once; done is called, once and never from within Propose, when the

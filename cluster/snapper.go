@@ -90,7 +90,7 @@ func (n *Node) Snapshot() error {
 	n.snap.taking.Lock()
 	defer n.snap.taking.Unlock()
 	entries, bytes := n.snap.entries.Load(), n.snap.bytes.Load()
-	if err := n.raft.ReloadConfig(n.reloadable(n.snap.trailing())); err != nil {
+	if err := n.trail(n.snap.trailing()); err != nil {
 		return err
 	}
 	started := time.Now()

@@ -12,6 +12,7 @@ func (n *Node) tenures() {
 		select {
 		case leads := <-n.leads:
 			barrier = nil
+			n.pace(leads)
 			if !leads {
 				n.end()
 				continue
