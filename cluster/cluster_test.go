@@ -52,6 +52,7 @@ type testNode struct {
 func newTestCluster(t testing.TB, size int, o testOptions) *testCluster {
 	t.Helper()
 	ignore := goleak.IgnoreCurrent()
+	t.TempDir() // the directories go when the nodes have ended, and not before
 	t.Cleanup(func() { goleak.VerifyNone(t, ignore) })
 	c := &testCluster{t: t, net: newTestNet(), testOptions: o}
 	t.Cleanup(func() {

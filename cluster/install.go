@@ -19,6 +19,7 @@ import (
 type snapshotStore struct {
 	*raft.FileSnapshotStore
 	dir     string
+	sending sending
 	replace func(by installed) error // called just before an installed one takes its place
 	room    func() error             // not nil: there is no room for more
 	unknown func(error)              // an installed one is of a newer version

@@ -28,6 +28,7 @@ type journal struct {
 	log   hclog.Logger
 	ended func(error)         // told how each append ended; may be nil
 	grew  func(uint64, int64) // told of entries and their bytes; may be nil
+	mayGo func(uint64) uint64 // up to which entry, of those up to one, the log may be compacted; nil: to that one
 
 	mu     sync.RWMutex // held for writing by all that changes wal or memory
 	memory *memory      // not nil: the entries are there, and what is in wal counts for nothing
@@ -299,6 +300,12 @@ func (j *journal) DeleteRange(first, last uint64) error {
 	defer j.mu.Unlock()
 	if j.gone > 0 {
 		j.gone = max(first-1, j.over.Index)
+		return nil
+	}
+	if last < j.end() && j.mayGo != nil { // else it is not to compact the log
+		last = j.mayGo(last)
+	}
+	if last < first {
 		return nil
 	}
 	if err := j.delete(first, last); err != nil {

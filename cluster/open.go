@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/lockfs/lockfs/cluster/gossip"
 	"github.com/lockfs/lockfs/cluster/wire"
@@ -163,6 +164,12 @@ func openVerified(c Config, was *contents, lock *dirLock, stream *stream, heard 
 	}
 	if n.snaps, err = openSnapshots(c.Dir, n.hclog("snapshot")); err != nil {
 		return nil, err
+	}
+	n.journal.mayGo = func(last uint64) uint64 {
+		if sent, is := n.snaps.sending.oldest(time.Now()); is {
+			return n.snap.mayGo(last, sent)
+		}
+		return last
 	}
 	n.snaps.replace, n.snaps.room, n.snaps.unknown = n.replacedBy, n.roomToInstall, n.fail
 	n.port, err = wire.New(wire.Config{

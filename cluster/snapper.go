@@ -53,11 +53,25 @@ func (s *snapper) sinceLast() int64 { return s.bytes.Load() }
 
 // trailing returns how many entries to keep before a snapshot: as many as are about trailingBytes.
 func (s *snapper) trailing() uint64 {
+	return min(s.limits.trailing, max(1, s.fit(s.limits.trailingBytes)))
+}
+
+// fit returns how many entries, of the size that they have on average, are about so many bytes.
+func (s *snapper) fit(bytes int64) uint64 {
 	e, b := s.entries.Load(), s.bytes.Load()
 	if e == 0 || b == 0 {
-		return s.limits.trailing
+		return s.limits.entries
 	}
-	return min(s.limits.trailing, max(1, uint64(s.limits.trailingBytes)*e/uint64(b)))
+	return uint64(float64(bytes) * float64(e) / float64(b))
+}
+
+// mayGo returns up to which entry the log may be dropped, of those up to last: what follows a snapshot that is being sent stays, but
+// no more than there may be between two snapshots.
+func (s *snapper) mayGo(last, sent uint64) uint64 {
+	if sent >= last || last-sent > min(s.limits.entries, s.fit(s.logBytes())) {
+		return last
+	}
+	return sent
 }
 
 // snapshotRetry is how long after a snapshot that failed (a full disk) the next is tried.
