@@ -158,6 +158,28 @@ type streamLayer struct {
 	port *Port
 }
 
+// redialAfter is the pause before a daemon that is not there is tried again.
+const redialAfter = 50 * time.Millisecond
+
+// dial waits for a daemon that is not there, as long as ctx allows. raft doubles its own pause with each failure, up to 10 s, and so would
+// leave a host that comes back alone for about as long as it was away.
+func (s streamLayer) dial(ctx context.Context, address string) (*Conn, error) {
+	for {
+		c, err := s.port.Dial(ctx, address, Raft)
+		if !errors.Is(err, syscall.ECONNREFUSED) && !RefusedAs(err, Starting) {
+			return c, err
+		}
+		select {
+		case <-time.After(redialAfter):
+		case <-ctx.Done():
+			return nil, err
+		case <-s.port.stop.Done():
+			return nil, err
+		}
+	}
+}
+
+// Dial is raft's.
 func (s streamLayer) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	host, address, ok := strings.Cut(string(to), "@")
 	if !ok {
@@ -165,7 +187,7 @@ func (s streamLayer) Dial(to raft.ServerAddress, timeout time.Duration) (net.Con
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	c, err := s.port.Dial(ctx, address, Raft)
+	c, err := s.dial(ctx, address)
 	if err != nil {
 		return nil, err // and no *Conn that is nil
 	}

@@ -570,3 +570,47 @@ func FuzzAnswer(f *testing.F) {
 		}
 	})
 }
+
+// TestRaftWaitsForADaemon: a connection of raft's to a daemon that is not there yet is made when it is.
+func TestRaftWaitsForADaemon(t *testing.T) {
+	noLeaks(t)
+	l, err := net.Listen("tcp", "127.0.12.40:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	refused, made := make(chan struct{}), make(chan error, 1)
+	var once sync.Once
+	a := newPort(t, Identity{"c", "a"}, func(c *Config) {
+		c.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+			if err != nil {
+				once.Do(func() { close(refused) })
+			}
+			return conn, err
+		}
+	})
+	go func() {
+		c, err := a.StreamLayer().Dial(At("b", address), time.Minute)
+		if err == nil {
+			c.Close()
+		}
+		made <- err
+	}()
+	<-refused
+	newPort(t, Identity{"c", "b"}, func(c *Config) {
+		c.Listener.Close()
+		if c.Listener, err = net.Listen("tcp", address); err != nil {
+			t.Fatal(err)
+		}
+	}).echo()
+	select {
+	case err := <-made:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("it was never made")
+	}
+}
