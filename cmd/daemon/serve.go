@@ -29,13 +29,14 @@ type daemon struct {
 	host   *lockd.Host
 	mounts []*fs.Mounted
 
+	leavers  chan *leaver
 	recorded []cluster.Mount  // of this run
 	expires  func() time.Time // when this host's certificate does; nil: it has none
 }
 
 // serve runs a daemon until it is told to end.
 func serve(o *Options, out, logTo io.Writer) error {
-	d := &daemon{o: o, log: newLogger(o, logTo)}
+	d := &daemon{o: o, log: newLogger(o, logTo), leavers: make(chan *leaver)}
 	slog.SetDefault(d.log)
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
@@ -62,9 +63,12 @@ func serve(o *Options, out, logTo io.Writer) error {
 	d.log.Info("ready", "host", d.host.Name(), "data", o.DataDir, "mounts", len(d.mounts))
 
 	var cause error
+	var leaver *leaver
 	select {
 	case sig := <-signals:
 		d.log.Info("ending: holders have time to let go, a second signal does not wait for them", "signal", sig, "drain", o.Drain)
+	case leaver = <-d.leavers:
+		d.log.Info("leaving the cluster: holders have time to let go, a signal does not wait for them", "drain", o.Drain)
 	case <-d.node.Failed():
 		cause = clusterError(d.node.Err())
 	case <-d.unmounted():
@@ -78,6 +82,9 @@ func serve(o *Options, out, logTo io.Writer) error {
 	}()
 	if cause != nil {
 		hurry = closedChannel
+	}
+	if leaver != nil {
+		cause = d.leave(leaver, hurry)
 	}
 	return errors.Join(cause, d.stop(hurry))
 }
@@ -171,7 +178,7 @@ func (d *daemon) mount(shared *fs.Shared, m MountPoint) error {
 	mounted, err := fs.Mount(fs.MountOptions{
 		Options: fs.Options{
 			Host: d.host, View: m.View, Shared: shared, Logger: d.log,
-			Facts: d.facts, Hosts: d.hosts, Snapshot: d.node.SaveSnapshot,
+			Facts: d.facts, Hosts: d.hosts, Snapshot: d.node.SaveSnapshot, Control: d.control,
 		},
 		MountPoint: m.Dir,
 		AllowOther: true,

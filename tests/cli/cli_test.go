@@ -40,6 +40,10 @@ func needFUSE(t *testing.T) {
 func TestScripts(t *testing.T) {
 	needFUSE(t)
 	bin := publicBinary(t)
+	hosts, err := filepath.Abs("testdata/hosts.sh") // for scripts with several hosts
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
@@ -59,6 +63,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("DATA", d.data())
 			env.Setenv("SHELL", "/bin/sh")
 			env.Setenv("PUBLIC", bin)
+			env.Setenv("HOSTS", hosts)
 			timer := time.AfterFunc(limit, d.kill)
 			env.Defer(func() { timer.Stop() })
 			return nil
