@@ -10,5 +10,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	harness.OwnMounts()
 	harness.MainBuilt(m, map[string]harness.Program{"actor": actor.Program, "load": load})
 }
