@@ -34,6 +34,9 @@ func (f *FS) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut)
 	case !n.Dir:
 		return fuse.ENOTDIR
 	}
+	if st := f.awaitEphemeral(&in.InHeader, cancel, n.Ino, ""); st != fuse.OK {
+		return st
+	}
 	f.settle(&in.InHeader, cancel)
 	out.Fh = f.handles.add(&dirHandle{ino: n.Ino})
 	if f.validFor() > 0 {

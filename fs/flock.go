@@ -95,7 +95,7 @@ func (h *handle) flockPlain(c *lockd.Call, r lockd.Request) error {
 	case !h.rights.allow(r.Mode):
 		return syscall.EACCES
 	case r.Mode == queue.None:
-		h.fs.host.Release(&h.lock)
+		h.letGo()
 		return nil
 	case h.fs.host.Check(&h.lock) != nil:
 		return lockd.ErrLost // until LOCK_UN: the program must learn of it

@@ -10,26 +10,33 @@ import (
 )
 
 // Lookup finds a name in a directory: an entry, .lock, .lockfs in the root, or an alias of one of them.
-func (f *FS) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+func (f *FS) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
 	parent := h.NodeId
 	if isSpecial(parent) || parent == rootIno && name == specialName {
 		return f.specialLookup(h, name, out)
 	}
-	view := f.host.View()
+	base, a := name, alias{}
 	if strings.IndexByte(name, '@') >= 0 {
-		base, a, errno := parseAlias(name)
-		if errno != 0 {
+		var errno syscall.Errno
+		if base, a, errno = parseAlias(name); errno != 0 {
 			return fuse.Status(errno)
 		}
-		if a.kind != 0 {
-			return f.lookupAlias(view, parent, base, a, out)
-		}
+	}
+	if st := f.awaitEphemeral(h, cancel, parent, base); st != fuse.OK {
+		return st
+	}
+	view := f.host.View()
+	if a.kind != 0 {
+		return f.lookupAlias(view, parent, base, a, out)
 	}
 	node, n := f.find(view, parent, name)
 	if n == nil {
 		return f.absent(view, name, out)
 	}
 	f.entry(out, node, n)
+	if ephemeral(view, n) {
+		out.SetEntryTimeout(0)
+	}
 	return fuse.OK
 }
 

@@ -66,6 +66,9 @@ func (f *FS) make(h *fuse.InHeader, name string, perm uint32, dir bool, out *fus
 		return fuse.Status(syscall.ESTALE)
 	}
 	f.entry(out, n.Ino, n)
+	if in.Ephemeral && !dir {
+		out.SetEntryTimeout(0)
+	}
 	return fuse.OK
 }
 
@@ -88,6 +91,9 @@ func (f *FS) remove(h *fuse.InHeader, name string, dir bool) fuse.Status {
 	if n == nil {
 		f.expire(parent, name)
 		return fuse.ENOENT
+	}
+	if dir {
+		f.awaitEphemeral(h, nil, n.Ino, "") // ends within the time for operations
 	}
 	op := &statepb.Remove{Parent: parent, Name: []byte(name), Dir: dir, Ino: n.Ino}
 	orphan, done, errno := f.orphan(n)

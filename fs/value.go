@@ -403,7 +403,7 @@ func (h *handle) close() {
 	h.mu.Unlock()
 	h.fs.dropRangesOf(h.ino, owners)
 	if !commit {
-		h.fs.host.Release(&h.lock)
+		h.letGo()
 		h.fs.closed(h.ino)
 		return
 	}
@@ -413,7 +413,7 @@ func (h *handle) close() {
 		if errno := h.commit(nil); errno != 0 {
 			h.fs.log.Warn("the last commit of a closed descriptor", "ino", h.ino, "error", errno)
 		}
-		h.fs.host.Release(&h.lock)
+		h.letGo()
 		h.fs.closed(h.ino)
 	})
 }
