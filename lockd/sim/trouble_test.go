@@ -135,7 +135,7 @@ func (h *host) crash() {
 		s.Forgotten++
 		h.state = s.snapshot(h.saved)
 	}
-	s.after(s.about(2*second), h.start)
+	s.after(min(s.about(2*second), 5*second), h.start)
 }
 
 // depositions deposes the leader at times, for no reason that can be seen.
