@@ -181,8 +181,8 @@ func TestMemory(t *testing.T) {
 	valued := heap()
 	each := (locked - before) / files
 	t.Logf("a file with its name and one host lock: %d bytes; with a value of 16 bytes: %d", each, (valued-before)/files)
-	if each > 450 {
-		t.Errorf("%d bytes a file, at most 450 are to be", each)
+	if each > 360 {
+		t.Errorf("%d bytes a file, at most 360 are to be", each)
 	}
 	runtime.KeepAlive(s)
 }

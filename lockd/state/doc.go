@@ -41,7 +41,7 @@
 //
 // The trees are copy-on-write B-trees (tidwall/btree): a copy is O(1), and the first change after it copies the nodes on its
 // way. (An immutable radix tree takes 320 bytes an entry, its two channels alone more than this whole state: a small
-// file with its name and one host lock takes some 370 bytes, see TestMemory.) Only parts that changed since are
+// file with its name and one host lock takes some 330 bytes, see TestMemory.) Only parts that changed since are
 // copied, so publishing a view after every entry costs little. What an entry writes to in place, contentions, byte
 // ranges and sessions, carries the epoch that it was made in, and is cloned once a view has it.
 //

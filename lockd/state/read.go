@@ -303,7 +303,7 @@ func (v *View) loadLock(x *statepb.SavedLock) error {
 		if err := fields(h); err != nil {
 			return err
 		}
-		if h.Mode > uint32(queue.EX) || !queue.Mode(h.Mode).Valid() {
+		if h.Mode > uint32(queue.EX) || !queue.Mode(h.Mode).Valid() || h.Raise >= maxCounter {
 			return bad
 		}
 	}
@@ -312,7 +312,7 @@ func (v *View) loadLock(x *statepb.SavedLock) error {
 			return bad
 		}
 		h := x.Holds[0]
-		v.locks.Load(x.Ino, lock{holder: h.Session, raise: h.Raise, mode: queue.Mode(h.Mode)})
+		v.locks.Set(x.Ino, lock{holder: h.Session, raise: h.Raise, mode: queue.Mode(h.Mode)})
 		v.countLock(h.Session)
 		return nil
 	}
@@ -345,7 +345,7 @@ func (v *View) loadLock(x *statepb.SavedLock) error {
 	for i := range c.holds {
 		c.holds[i].recalls = c.recalls(c.holds[i].session)
 	}
-	v.locks.Load(x.Ino, lock{more: c})
+	v.locks.Set(x.Ino, lock{more: c})
 	return nil
 }
 

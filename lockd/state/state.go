@@ -59,7 +59,7 @@ func New() *State {
 		limits:  DefaultLimits(),
 		nodes:   btree.NewMap[uint64, *Node](degree),
 		names:   btree.NewBTreeGOptions(direntLess, btree.Options{NoLocks: true, Degree: degree}),
-		locks:   btree.NewMap[uint64, lock](degree),
+		locks:   newLockTree(),
 		ranges:  btree.NewMap[uint64, *fileRanges](degree),
 		orphans: btree.NewMap[uint64, uint64](degree),
 		reports: newReports(),

@@ -24,7 +24,7 @@ type View struct {
 
 	nodes      *btree.Map[uint64, *Node]
 	names      *btree.BTreeG[dirent]
-	locks      *btree.Map[uint64, lock]
+	locks      *lockTree
 	ranges     *btree.Map[uint64, *fileRanges]
 	orphans    *btree.Map[uint64, uint64] // ino to session
 	reports    *btree.BTreeG[*Report]
