@@ -356,7 +356,7 @@ func (c Config) listenGossip(s *stream) (*gossip.Gossip, error) {
 	var ip net.IP
 	if host, _, err := net.SplitHostPort(c.Gossip); err == nil {
 		if own := net.ParseIP(host); c.Advertise != "" || host == "" || own != nil && own.IsUnspecified() {
-			ip = s.advertise.(*net.TCPAddr).IP
+			ip = s.ip
 		}
 	}
 	g, err := gossip.Listen(gossip.Config{

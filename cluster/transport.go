@@ -14,7 +14,15 @@ const DefaultBind = "127.0.0.1:7420"
 type stream struct {
 	net.Listener
 	advertise net.Addr
+	ip        net.IP // of advertise, now
 }
+
+// named is an address whose host is a DNS name. Others get it as it is: they look it up for each connection, and a
+// certificate can be valid for it.
+type named string
+
+func (a named) Network() string { return "tcp" }
+func (a named) String() string  { return string(a) }
 
 // listen opens the TCP port. advertise, if not empty, is the address that the other hosts use.
 func listen(bind, advertise string) (*stream, error) {
@@ -29,12 +37,17 @@ func listen(bind, advertise string) (*stream, error) {
 			l.Close()
 			return nil, fmt.Errorf("--advertise %s: %w", advertise, err)
 		}
-		s.advertise = a
+		s.advertise, s.ip = a, a.IP
+		if host, _, _ := net.SplitHostPort(advertise); net.ParseIP(host) == nil {
+			s.advertise = named(advertise)
+		}
+	} else if a, ok := l.Addr().(*net.TCPAddr); ok {
+		s.ip = a.IP
 	}
-	if a, ok := s.advertise.(*net.TCPAddr); ok && a.IP.IsUnspecified() {
+	if s.ip.IsUnspecified() {
 		l.Close()
 		return nil, fmt.Errorf("listen on %s: other hosts cannot reach %s; "+
-			"name an address that they can with --advertise ADDR:PORT", bind, a)
+			"name an address that they can with --advertise ADDR:PORT", bind, s.advertise)
 	}
 	return s, nil
 }

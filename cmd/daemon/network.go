@@ -172,15 +172,15 @@ func (d *daemon) secrets() (source *cert.Source, gossipKey []byte, err error) {
 	return source, gossipKey, nil
 }
 
-// dialed is the IP address that others dial.
+// dialed is what others dial: the host of --advertise as it is given, else the IP address of --bind.
 func (o *Options) dialed() (string, error) {
-	address := o.Bind
 	if o.Advertise != "" {
-		address = o.Advertise
+		host, _, err := net.SplitHostPort(o.Advertise)
+		return host, err
 	}
-	a, err := net.ResolveTCPAddr("tcp", address)
+	a, err := net.ResolveTCPAddr("tcp", o.Bind)
 	if err != nil {
-		return "", &exit.Error{Op: "mount", Path: address, What: err.Error(), Do: "name an address of this host", Code: exit.NoInput}
+		return "", &exit.Error{Op: "mount", Path: o.Bind, What: err.Error(), Do: "name an address of this host", Code: exit.NoInput}
 	}
 	return a.IP.String(), nil
 }

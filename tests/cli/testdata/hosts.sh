@@ -8,11 +8,12 @@ end() {
 	wait
 	for d in $PWD/host*; do umount -l $d/m; done # */m does not match a dead mount
 }
-config() { # NAME ADDRESS: NAME.toml, with TLS and a key for gossip if they were made
+config() { # NAME ADDRESS [ADVERTISED]: NAME.toml, with TLS and a key for gossip if they were made
 	mkdir -p $1/m
 	{
 		echo "name = '$1'"
 		echo "bind = '$2:$port'"
+		[ -z "${3:-}" ] || echo "advertise = '$3:$port'"
 		echo "gossip = '$2:$gossip'"
 		echo "join = ['127.0.13.1:$gossip', '127.0.13.2:$gossip', '127.0.13.3:$gossip']"
 		echo "data-dir = '$PWD/$1/data'"
