@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/spf13/pflag"
@@ -91,6 +92,33 @@ func TestSize(t *testing.T) {
 		if err := s.Set(text); err == nil {
 			t.Errorf("%q: %d", text, s)
 		}
+	}
+}
+
+// TestReadmeSettings: the file that the README gives for a real cluster is one that a daemon takes.
+func TestReadmeSettings(t *testing.T) {
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "```toml\n")
+	block, _, found := strings.Cut(rest, "```")
+	file := filepath.Join(t.TempDir(), "lockfs.toml")
+	if err := os.WriteFile(file, []byte(block), 0o600); err != nil || !found {
+		t.Fatalf("%v, found %v", err, found)
+	}
+	o, f := settings()
+	if err := f.Set("config", file); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := load(f, func(string) string { return "" }); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.complete([]string{"/nosuch/locks"}); err != nil {
+		t.Fatal(err)
+	}
+	if o.Gossip != "10.0.0.1:7421" || len(o.Join) != 3 || o.Join[2] != "10.0.0.3:7421" {
+		t.Errorf("gossip %s, join %v", o.Gossip, o.Join)
 	}
 }
 

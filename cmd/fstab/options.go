@@ -2,6 +2,7 @@ package fstab
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -25,7 +26,7 @@ type request struct {
 var mere = map[string]bool{
 	"defaults": true, "rw": true, "auto": true, "noauto": true, "nofail": true, "_netdev": true, "nosuid": true, "nodev": true, "exec": true,
 	"async": true, "atime": true, "noatime": true, "relatime": true, "norelatime": true, "strictatime": true, "nodiratime": true, "diratime": true,
-	"nouser": true, "group": true, "owner": true, "user": true, "users": true, "silent": true, "loud": true, "nolazytime": true,
+	"nouser": true, "group": true, "owner": true, "user": true, "users": true, "suid": true, "dev": true, "silent": true, "loud": true, "nolazytime": true,
 }
 
 // parse reads the command line that mount(8) makes: SOURCE DIR [-sfnv] [-N NAMESPACE] [-t TYPE] [-o OPTIONS].
@@ -102,11 +103,11 @@ func unknown(option string) bool {
 func (r *request) option(option string) error {
 	name, value, given := strings.Cut(option, "=")
 	switch {
-	case option == "" || mere[option] || strings.HasPrefix(name, "x-") || strings.HasPrefix(name, "X-") || name == "comment":
+	case option == "" || mere[option] || strings.HasPrefix(name, "x-") || strings.HasPrefix(name, "X-") || name == "comment" || name == "user":
 		return nil
 	case name == "ro":
 		return fmt.Errorf("ro: locks cannot be taken without writing; mount with rw, and let the rights of files say who may what")
-	case name == "remount" || name == "bind" || name == "rbind" || name == "move":
+	case slices.Contains([]string{"remount", "bind", "rbind", "move"}, option):
 		return fmt.Errorf("%s: settings are changed by umount and mount", name)
 	case name == "log" && value != "":
 		r.log = value
