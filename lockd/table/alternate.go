@@ -19,22 +19,22 @@ const altWait queue.Flags = 1 << 15
 func (t *Table) alternate(l *Lock) bool {
 	var mode queue.Mode
 	switch {
-	case l.alts&queue.AltPR != 0:
-		mode, l.alts = queue.PR, l.alts&^queue.AltPR
-	case l.alts&queue.AltCW != 0:
-		mode, l.alts = queue.CW, l.alts&^queue.AltCW
-	case l.alts&altWait != 0:
-		mode, l.alts = l.main, 0
+	case l.ask.alts&queue.AltPR != 0:
+		mode, l.ask.alts = queue.PR, l.ask.alts&^queue.AltPR
+	case l.ask.alts&queue.AltCW != 0:
+		mode, l.ask.alts = queue.CW, l.ask.alts&^queue.AltCW
+	case l.ask.alts&altWait != 0:
+		mode, l.ask.alts = l.ask.main, 0
 	default:
 		return false
 	}
-	last := l.alts == 0 && mode == l.main
-	if !last && (mode == l.main || !mode.Covers(l.Mode)) {
+	last := l.ask.alts == 0 && mode == l.ask.main
+	if !last && (mode == l.ask.main || !mode.Covers(l.Mode)) {
 		return t.alternate(l)
 	}
-	own, conv, alts := slices.Clone(l.own), l.conv, l.alts
+	was, own := l.ask, slices.Clone(l.ask.own)
 	t.withdraw(l)
-	l.conv, l.alts = conv, alts
+	l.ask = &asking{rank: was.rank, conv: was.conv, main: was.main, alts: was.alts}
 	t.setOwn(l, own)
 	t.start(l, mode, !last)
 	return true

@@ -38,7 +38,7 @@ func (t *Table) Lost() {
 			}
 		}
 	}
-	for l := t.waitFirst; l != nil; l = l.next {
+	for l := t.waitFirst; l != nil; l = l.ask.next {
 		if l.Mode == queue.None {
 			waiting = append(waiting, l)
 		}
@@ -59,7 +59,7 @@ func (t *Table) Lost() {
 	}
 	for _, l := range waiting {
 		mode, flags, since := l.Wanted, l.Flags, l.Since
-		try := l.try
+		try := l.try()
 		clearLock(l)
 		if try {
 			t.emit(Event{Kind: Refused, Lock: l, Reason: Busy})

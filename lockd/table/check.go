@@ -61,22 +61,22 @@ func (c *checker) locks() {
 		}
 	}
 	var last *Lock
-	for l := c.t.waitFirst; l != nil; l = l.next {
-		c.that(l.prev == last, "the list of waiting locks is broken")
+	for l := c.t.waitFirst; l != nil; l = l.ask.next {
+		c.that(l.ask.prev == last, "the list of waiting locks is broken")
 		last = l
 		c.waits++
-		if l.try {
+		if l.try() {
 			c.tries++
 		}
-		if len(l.own) > 0 {
+		if len(l.own()) > 0 {
 			c.owners++
 		}
 		if l.Mode == queue.None {
 			c.lock(l)
 		}
-		c.that(l.at != nil && l.at.q.Waiting(l) == l.needs(l.at), "inode %d: a request does not wait in the queue where it should", l.Ino)
-		c.that(l.conv == (l.Mode != queue.None), "inode %d: conversion %v of %v", l.Ino, l.conv, l.Mode)
-		for _, o := range l.own {
+		c.that(l.at() != nil && l.at().q.Waiting(l) == l.needs(l.at()), "inode %d: a request does not wait in the queue where it should", l.Ino)
+		c.that(l.conv() == (l.Mode != queue.None), "inode %d: conversion %v of %v", l.Ino, l.conv(), l.Mode)
+		for _, o := range l.own() {
 			c.refs[o]++
 		}
 	}
@@ -87,6 +87,7 @@ func (c *checker) locks() {
 func (c *checker) lock(l *Lock) {
 	c.seen++
 	c.that(l.res != nil && !l.res.gone && l.res.ino == l.Ino, "inode %d: a lock of a resource that is gone", l.Ino)
+	c.that(l.ask == nil || l.at() != nil, "inode %d: a lock that does not wait asks for something", l.Ino)
 	if c.err != nil {
 		return
 	}

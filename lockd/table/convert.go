@@ -56,7 +56,7 @@ func (t *Table) TryConvert(l *Lock, mode queue.Mode, flags queue.Flags) bool {
 }
 
 func (t *Table) convertible(l *Lock) {
-	if l.res == nil || l.Mode == queue.None || l.at != nil {
+	if l.res == nil || l.Mode == queue.None || l.at() != nil {
 		panic(fmt.Sprintf("table: conversion of inode %d: the lock is not held, or waits", l.Ino))
 	}
 }

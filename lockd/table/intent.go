@@ -39,7 +39,7 @@ func (o *Lock) intentAt(r *resource) (n [2]uint32) {
 	if m := o.Mode.Intent(); m != queue.None {
 		n[intentIndex(m)]++
 	}
-	if m := o.Wanted.Intent(); m != queue.None && o.at != nil && o.at != r && o.at.below(r) && !o.Mode.Intent().Covers(m) {
+	if m := o.Wanted.Intent(); m != queue.None && o.at() != nil && o.at() != r && o.at().below(r) && !o.Mode.Intent().Covers(m) {
 		n[intentIndex(m)]++ // passed r already
 	}
 	return n

@@ -24,36 +24,59 @@ type Lock struct {
 	Since  int64       // of the grant, or of the request while nothing is granted: ns as given to Tick (the caller may refine it)
 	Token  uint64      // of the last grant; for modes below PW a lower bound of the next
 
-	res    *resource   // nil: not in the table
-	at     *resource   // where it waits, an ancestor or res; nil: does not wait
-	rank   uint64      // order of arrival of what waits
-	own    []*Lock     // of the same owner, as far as the caller found out
-	refs   int32       // in how many own lists this lock is
-	conv   bool        // what waits is a conversion
-	try    bool        // what waits is to be refused when it is busy
-	tryEnd int64       // then at the latest
-	main   queue.Mode  // what was asked for, where an alternate is being tried
-	alts   queue.Flags // what is still to be tried when the present try fails
-	prev   *Lock       // list of waiting locks, by rank
-	next   *Lock
+	res  *resource // nil: not in the table
+	ask  *asking   // nil: asks for nothing now
+	refs int32     // in how many own lists this lock is
 }
 
+// asking is what there is to know of a request or conversion until it is granted or withdrawn.
+type asking struct {
+	at     *resource // where it waits, an ancestor or res; nil: does not wait
+	rank   uint64    // order of arrival of what waits
+	own    []*Lock   // of the same owner, as far as the caller found out
+	tryEnd int64     // of a try: refused then at the latest
+	prev   *Lock     // list of waiting locks, by rank
+	next   *Lock
+	alts   queue.Flags // what is still to be tried when the present try fails
+	main   queue.Mode  // what was asked for, where an alternate is being tried
+	conv   bool        // a conversion
+	try    bool        // to be refused when it is busy
+}
+
+func (l *Lock) at() *resource {
+	if l.ask == nil {
+		return nil
+	}
+	return l.ask.at
+}
+
+func (l *Lock) own() []*Lock {
+	if l.ask == nil {
+		return nil
+	}
+	return l.ask.own
+}
+
+func (l *Lock) conv() bool { return l.ask != nil && l.ask.conv }
+
+func (l *Lock) try() bool { return l.ask != nil && l.ask.try }
+
 // Waits reports whether a request or conversion of the lock waits.
-func (l *Lock) Waits() bool { return l.at != nil }
+func (l *Lock) Waits() bool { return l.at() != nil }
 
 // Held reports whether the lock has something granted.
 func (l *Lock) Held() bool { return l.Mode != queue.None }
 
 // Converts reports whether what waits is a conversion.
-func (l *Lock) Converts() bool { return l.at != nil && l.conv }
+func (l *Lock) Converts() bool { return l.at() != nil && l.conv() }
 
 // At returns the resource at which the request is held up, an ancestor's inode
 // or the lock's own, and 0 if it does not wait.
 func (l *Lock) At() uint64 {
-	if l.at == nil {
+	if l.at() == nil {
 		return 0
 	}
-	return l.at.ino
+	return l.at().ino
 }
 
 // EventKind says what an [Event] tells.

@@ -27,8 +27,8 @@ func (t *Table) All() iter.Seq[*Lock] {
 				}
 			}
 		}
-		for l := t.waitFirst; l != nil; l = l.next {
-			if l.at != l.res && l.Mode == queue.None && !yield(l) {
+		for l := t.waitFirst; l != nil; l = l.ask.next {
+			if l.at() != l.res && l.Mode == queue.None && !yield(l) {
 				return
 			}
 		}
@@ -41,8 +41,8 @@ func (t *Table) locksOf(r *resource, yield func(*Lock) bool) {
 			return
 		}
 	}
-	for l := t.waitFirst; l != nil; l = l.next {
-		if l.res == r && l.at != r && l.Mode == queue.None && !yield(l) {
+	for l := t.waitFirst; l != nil; l = l.ask.next {
+		if l.res == r && l.at() != r && l.Mode == queue.None && !yield(l) {
 			return
 		}
 	}
@@ -62,7 +62,7 @@ type Blocker struct {
 // host lock.
 func (t *Table) Blockers(l *Lock) iter.Seq[Blocker] {
 	return func(yield func(Blocker) bool) {
-		r := l.at
+		r := l.at()
 		if r == nil {
 			return
 		}

@@ -15,8 +15,8 @@ import (
 // It matters even where the host lock alone is in the way. If another host waits for db@ex, and
 // a process here that has db/x asks for db/y, each would wait for the other.
 func (t *Table) Rivals(l *Lock, mode queue.Mode) []*Lock {
-	if l.at != nil {
-		return t.rivalsAt(l, l.at)
+	if l.at() != nil {
+		return t.rivalsAt(l, l.at())
 	}
 	if !mode.Valid() {
 		return nil // granted or withdrawn meanwhile
@@ -30,10 +30,10 @@ func (t *Table) Rivals(l *Lock, mode queue.Mode) []*Lock {
 		defer t.run()
 	}
 	probe := *l
-	probe.res, probe.Wanted, probe.conv = r, mode, l.Mode != queue.None
+	probe.res, probe.Wanted = r, mode
 	for _, s := range t.route(&probe) {
 		req := queue.Request[*Lock]{Holder: l, Mode: probe.needs(s), Shared: s != r}
-		for b := range s.q.BlockersOf(req, probe.conv && s == r) {
+		for b := range s.q.BlockersOf(req, l.Mode != queue.None && s == r) {
 			if !b.Ceiling || !s.q.Empty() {
 				return t.rivalsAt(l, s)
 			}
@@ -52,7 +52,7 @@ func (t *Table) rivalsAt(l *Lock, r *resource) (rivals []*Lock) {
 		return rivals
 	}
 	for o := range t.under(r) {
-		if o != l && (o.at != r) && o.intentAt(r) != [2]uint32{} {
+		if o != l && (o.at() != r) && o.intentAt(r) != [2]uint32{} {
 			rivals = append(rivals, o)
 		}
 	}
@@ -61,51 +61,54 @@ func (t *Table) rivalsAt(l *Lock, r *resource) (rivals []*Lock) {
 
 // SetOwn says which locks are of the same owner as l, which waits.
 func (t *Table) SetOwn(l *Lock, own []*Lock) {
-	if l.at == nil {
+	if l.at() == nil {
 		return
 	}
 	t.setOwn(l, own)
 	t.mutual(l)
 	t.reconsider(l)
-	if l.at != nil {
-		t.deadlock(l, l.at)
+	if l.at() != nil {
+		t.deadlock(l, l.at())
 	}
 	t.run()
 }
 
 // setOwn replaces l's list of own locks, without a look at the queues.
 func (t *Table) setOwn(l *Lock, own []*Lock) {
-	if len(l.own) > 0 {
+	if l.ask == nil {
+		return
+	}
+	if len(l.ask.own) > 0 {
 		t.owners--
 	}
-	for _, o := range l.own {
+	for _, o := range l.own() {
 		o.refs--
 	}
-	l.own = l.own[:0]
+	l.ask.own = l.ask.own[:0]
 	for _, o := range own {
-		if o != l && o.res != nil && !slices.Contains(l.own, o) {
+		if o != l && o.res != nil && !slices.Contains(l.own(), o) {
 			o.refs++
-			l.own = append(l.own, o)
+			l.ask.own = append(l.ask.own, o)
 		}
 	}
-	if len(l.own) > 0 {
+	if len(l.own()) > 0 {
 		t.owners++
 	} else {
-		l.own = nil
+		l.ask.own = nil
 	}
 }
 
 // mutual makes l one of the own locks of those of its owner that wait: what it
 // gets from now on is not to hold them up.
 func (t *Table) mutual(l *Lock) {
-	for _, o := range l.own {
-		if o.at == nil || slices.Contains(o.own, l) {
+	for _, o := range l.own() {
+		if o.at() == nil || slices.Contains(o.own(), l) {
 			continue
 		}
-		if len(o.own) == 0 {
+		if len(o.own()) == 0 {
 			t.owners++
 		}
-		o.own = append(o.own, l)
+		o.ask.own = append(o.ask.own, l)
 		l.refs++
 	}
 }
@@ -113,7 +116,7 @@ func (t *Table) mutual(l *Lock) {
 // reconsider lets l pass where it waits if its own locks permit it, or puts it
 // where they place it.
 func (t *Table) reconsider(l *Lock) {
-	r := l.at
+	r := l.at()
 	t.touch(r)
 	own, shared := t.exempt(l, r)
 	if !l.stands(r) || r.converting(l) {
@@ -142,7 +145,7 @@ func (r *resource) converting(l *Lock) bool {
 // more at r, as far as that does not hold l up. What only waits does not count:
 // it would retreat itself.
 func (l *Lock) stands(r *resource) bool {
-	return slices.ContainsFunc(l.own, func(o *Lock) bool {
+	return slices.ContainsFunc(l.own(), func(o *Lock) bool {
 		return o.res == r && l.res != r && o.Mode >= queue.CR || o.Mode.Intent() != queue.None && o.res.below(r)
 	})
 }
@@ -151,14 +154,14 @@ func (l *Lock) stands(r *resource) bool {
 // ancestor, and the intents of locks below r. (Its owner's other locks of
 // the same resource do hold it up.)
 func (t *Table) exempt(l *Lock, r *resource) (own []*Lock, shared [2]uint32) {
-	if l.conv {
+	if l.conv() {
 		shared = l.intentAt(r)
 	}
-	for _, o := range l.own {
+	for _, o := range l.own() {
 		if o.res == nil || o.res == l.res && r == l.res {
 			continue
 		}
-		if o.res == r || o.at == r {
+		if o.res == r || o.at() == r {
 			own = append(own, o)
 		}
 		n := o.intentAt(r)
@@ -171,7 +174,7 @@ func (t *Table) exempt(l *Lock, r *resource) (own []*Lock, shared [2]uint32) {
 // reuses reports whether l's owner has an intent or a lock at r that covers the
 // intent mode.
 func (t *Table) reuses(l *Lock, r *resource, mode queue.Mode) bool {
-	for _, o := range l.own {
+	for _, o := range l.own() {
 		if o.res == r && o.Mode.Covers(mode) {
 			return true
 		}
@@ -185,8 +188,8 @@ func (t *Table) reuses(l *Lock, r *resource, mode queue.Mode) bool {
 
 // ownChanged looks again at those who wait and count o among their own.
 func (t *Table) ownChanged(o *Lock) {
-	for l := t.waitFirst; l != nil; l = l.next {
-		if slices.Contains(l.own, o) && l.at.q.Waiting(l) != queue.None {
+	for l := t.waitFirst; l != nil; l = l.ask.next {
+		if slices.Contains(l.own(), o) && l.at().q.Waiting(l) != queue.None {
 			t.reconsider(l)
 		}
 	}
@@ -194,15 +197,15 @@ func (t *Table) ownChanged(o *Lock) {
 
 // disown takes o, which is gone, from all lists.
 func (t *Table) disown(o *Lock) {
-	for l := t.waitFirst; l != nil && o.refs > 0; l = l.next {
-		if i := slices.Index(l.own, o); i >= 0 {
-			if l.own = slices.Delete(l.own, i, i+1); len(l.own) == 0 {
+	for l := t.waitFirst; l != nil && o.refs > 0; l = l.ask.next {
+		if i := slices.Index(l.own(), o); i >= 0 {
+			if l.ask.own = slices.Delete(l.ask.own, i, i+1); len(l.ask.own) == 0 {
 				t.owners--
 			}
 			o.refs--
-			if l.at.q.Waiting(l) != queue.None {
-				own, shared := t.exempt(l, l.at)
-				t.follow(l.at, l.at.q.SetOwn(l, own, shared))
+			if l.at().q.Waiting(l) != queue.None {
+				own, shared := t.exempt(l, l.at())
+				t.follow(l.at(), l.at().q.SetOwn(l, own, shared))
 			}
 		}
 	}
@@ -218,12 +221,12 @@ func (t *Table) deadlock(l *Lock, r *resource) {
 // Cycle returns the cycle of waits that l is part of at the resource where it waits, as in a Deadlock event; nil
 // if there is none (any more).
 func (t *Table) Cycle(l *Lock) []*Lock {
-	r := l.at
+	r := l.at()
 	if r == nil || l.Flags&queue.NoDlckWt != 0 {
 		return nil
 	}
 	for b := range r.q.Blockers(l) {
-		if !b.Ceiling && !b.Shared && !b.Waiting && b.Holder.Flags&queue.NoDlckBlk == 0 && slices.Contains(l.own, b.Holder) {
+		if !b.Ceiling && !b.Shared && !b.Waiting && b.Holder.Flags&queue.NoDlckBlk == 0 && slices.Contains(l.own(), b.Holder) {
 			return []*Lock{l, b.Holder}
 		}
 	}

@@ -84,7 +84,7 @@ func (t *Table) reask(r *resource, use queue.Mode, next queue.Entry[*Lock], wait
 		stale = r.asker == nil || r.asks == 0
 	case r.asks > 0 || t.pinned(r):
 		return false
-	case r.asked == queue.Join(use, next.Wanted) && r.askTry == next.Holder.try && r.askConv == next.Convert:
+	case r.asked == queue.Join(use, next.Wanted) && r.askTry == next.Holder.try() && r.askConv == next.Convert:
 		r.asker = next.Holder
 	default:
 		stale = true
@@ -215,10 +215,10 @@ func (a *ask) add(r *resource, l *Lock, use, want queue.Mode, convert bool) {
 	if r == l.res {
 		flags |= l.Flags & (queue.QueCvt | queue.HeadQue)
 	}
-	if l.try {
+	if l.try() {
 		flags |= queue.Try
 	}
-	r.asked, r.asker, r.askTry, r.askConv = want, l, l.try, convert
+	r.asked, r.asker, r.askTry, r.askConv = want, l, l.try(), convert
 	r.keep = use
 	r.lowers++
 	r.asks++
@@ -269,12 +269,12 @@ func (t *Table) done(c state.Change) {
 
 // turnedDown ends a request that the state refused at r.
 func (t *Table) turnedDown(l *Lock, r *resource, code state.Code) {
-	if l.at == nil || l.res != r && !l.res.below(r) {
+	if l.at() == nil || l.res != r && !l.res.below(r) {
 		return
 	}
 	switch code {
 	case state.Busy:
-		if l.try {
+		if l.try() {
 			t.refuse(l, Busy)
 		}
 	case state.TooMany:

@@ -43,7 +43,7 @@ func (t *Table) Request(l *Lock, mode queue.Mode, flags queue.Flags, own []*Lock
 // had. It reports whether the lock has something granted; so a request that was
 // granted at that very moment shows as true, and nothing is withdrawn.
 func (t *Table) Cancel(l *Lock) (granted bool) {
-	if l.at != nil {
+	if l.at() != nil {
 		t.withdraw(l)
 		if l.Mode == queue.None {
 			t.quit(l)
@@ -66,21 +66,22 @@ func (t *Table) quit(l *Lock) {
 // begin starts a request or conversion.
 func (t *Table) begin(l *Lock, mode queue.Mode, flags queue.Flags, own []*Lock, conv bool) {
 	t.rank++
-	l.rank, l.Flags, l.conv, l.main = t.rank, flags, conv, mode
-	l.alts = flags & (queue.AltPR | queue.AltCW)
-	if l.alts != 0 && flags&(queue.NoQueue|queue.Try) == 0 {
-		l.alts |= altWait
+	l.Flags = flags
+	alts := flags & (queue.AltPR | queue.AltCW)
+	if alts != 0 && flags&(queue.NoQueue|queue.Try) == 0 {
+		alts |= altWait
 	}
+	l.ask = &asking{rank: t.rank, conv: conv, main: mode, alts: alts}
 	t.setOwn(l, own)
 	t.mutual(l)
-	t.start(l, mode, l.alts != 0 || flags&(queue.NoQueue|queue.Try) != 0)
+	t.start(l, mode, alts != 0 || flags&(queue.NoQueue|queue.Try) != 0)
 }
 
 // start sends a request on its way.
 func (t *Table) start(l *Lock, mode queue.Mode, try bool) {
-	l.Wanted, l.try = mode, try
+	l.Wanted, l.ask.try = mode, try
 	if try {
-		l.tryEnd = t.now + int64(t.cfg.TryFor)
+		l.ask.tryEnd = t.now + int64(t.cfg.TryFor)
 	}
 	t.advance(l, nil)
 }
@@ -145,7 +146,7 @@ func (t *Table) enter(l *Lock, r *resource) bool {
 			r.q.AddShared(mode)
 			return true
 		}
-	} else if l.conv {
+	} else if l.conv() {
 		out, _, grants := r.q.Convert(req)
 		t.follow(r, grants)
 		return out == queue.Granted
@@ -156,16 +157,16 @@ func (t *Table) enter(l *Lock, r *resource) bool {
 
 // wait notes that l has to wait at r. later says that it had waited before.
 func (t *Table) wait(l *Lock, r *resource, later bool) {
-	if l.at == nil {
+	if l.at() == nil {
 		t.enlist(l)
 	}
-	l.at = r
+	l.ask.at = r
 	if l.refs > 0 {
 		t.ownChanged(l)
 	}
 	t.touch(r)
 	hard := t.hardBlocked(l, r)
-	if hard && l.try {
+	if hard && l.try() {
 		t.refuse(l, Busy)
 		return
 	}
@@ -205,23 +206,24 @@ func (t *Table) heldUp(l *Lock, r *resource) bool {
 
 // grant ends a request: it passed everywhere.
 func (t *Table) grant(l *Lock) {
-	mode, conv := l.Wanted, l.conv
-	if l.at != nil {
+	mode, conv := l.Wanted, l.conv()
+	if l.at() != nil {
 		t.delist(l)
-		l.at = nil
+		l.ask.at = nil
 	}
-	l.Wanted, l.conv, l.try = queue.None, false, false
+	l.Wanted, l.ask.conv, l.ask.try = queue.None, false, false
 	t.become(l, mode, !l.Mode.Intent().Covers(mode.Intent()))
 	t.setOwn(l, nil)
+	l.ask = nil
 	t.emit(Event{Kind: Granted, Lock: l, Mode: mode, Token: l.Token, Converted: conv})
 	t.blocks(l)
 }
 
 // withdraw takes back what waits: its place and the intents it passed already.
 func (t *Table) withdraw(l *Lock) {
-	at := l.at
+	at := l.at()
 	t.delist(l)
-	l.at = nil
+	l.ask.at = nil
 	path := slices.Clone(t.route(l))
 	i := slices.Index(path, at)
 	if i < 0 {
@@ -233,8 +235,9 @@ func (t *Table) withdraw(l *Lock) {
 		panic(fmt.Sprintf("table: inode %d: a request to withdraw does not wait at %d", l.Ino, at.ino))
 	}
 	t.follow(at, grants)
-	l.Wanted, l.conv, l.try = queue.None, false, false
+	l.Wanted = queue.None
 	t.setOwn(l, nil)
+	l.ask = nil
 	if l.refs > 0 {
 		t.ownChanged(l) // before its intents go: see become
 	}
@@ -265,33 +268,33 @@ func (t *Table) refuse(l *Lock, why Reason) {
 
 // enlist puts l at the end of the list of waiting locks.
 func (t *Table) enlist(l *Lock) {
-	l.prev, l.next = t.waitLast, nil
+	l.ask.prev, l.ask.next = t.waitLast, nil
 	if t.waitLast != nil {
-		t.waitLast.next = l
+		t.waitLast.ask.next = l
 	} else {
 		t.waitFirst = l
 	}
 	t.waitLast = l
 	t.waits++
-	if l.try {
+	if l.try() {
 		t.tries++
 	}
 }
 
 func (t *Table) delist(l *Lock) {
-	if l.prev != nil {
-		l.prev.next = l.next
+	if l.ask.prev != nil {
+		l.ask.prev.ask.next = l.ask.next
 	} else {
-		t.waitFirst = l.next
+		t.waitFirst = l.ask.next
 	}
-	if l.next != nil {
-		l.next.prev = l.prev
+	if l.ask.next != nil {
+		l.ask.next.ask.prev = l.ask.prev
 	} else {
-		t.waitLast = l.prev
+		t.waitLast = l.ask.prev
 	}
-	l.prev, l.next = nil, nil
+	l.ask.prev, l.ask.next = nil, nil
 	t.waits--
-	if l.try {
+	if l.try() {
 		t.tries--
 	}
 }

@@ -23,7 +23,7 @@ import (
 // another host): not if it or its owner holds something at r or below that means an intent:
 // then its own request counts as a conversion, too.
 func (t *Table) soft(o *Lock, r *resource, l *Lock) bool {
-	if o.Mode.Intent() != queue.None || o == l || l != nil && slices.Contains(l.own, o) {
+	if o.Mode.Intent() != queue.None || o == l || l != nil && slices.Contains(l.own(), o) {
 		return false
 	}
 	return !o.stands(r)
@@ -32,7 +32,7 @@ func (t *Table) soft(o *Lock, r *resource, l *Lock) bool {
 // waitingIntents returns how many of the intents CR and CW at r are those of
 // requests that would retreat.
 func (t *Table) waitingIntents(r *resource, l *Lock) (n [2]uint32) {
-	for o := t.waitFirst; o != nil; o = o.next {
+	for o := t.waitFirst; o != nil; o = o.ask.next {
 		if t.soft(o, r, l) {
 			m := o.intentAt(r)
 			n[0] += m[0]
@@ -93,13 +93,13 @@ func (t *Table) yieldsTo(r *resource, wanted queue.Mode) bool {
 // intents are of the bad kinds and they are not l's own.
 func (t *Table) retreatAll(r *resource, l *Lock, bad [2]bool) bool {
 	var back []*Lock
-	for o := t.waitFirst; o != nil; o = o.next {
+	for o := t.waitFirst; o != nil; o = o.ask.next {
 		if n := o.intentAt(r); t.soft(o, r, l) && (bad[0] && n[0] > 0 || bad[1] && n[1] > 0) {
 			back = append(back, o)
 		}
 	}
 	for _, o := range back { // nobody below passes another who retreats as well; settle opens again
-		for a := o.at; a != r; a = a.parent {
+		for a := o.at(); a != r; a = a.parent {
 			a.q.SetCeiling(queue.None)
 			t.touch(a)
 		}
@@ -107,7 +107,7 @@ func (t *Table) retreatAll(r *resource, l *Lock, bad [2]bool) bool {
 	for _, o := range back {
 		t.retreat(o, r)
 	}
-	slices.SortFunc(back, func(a, b *Lock) int { return int(b.rank - a.rank) })
+	slices.SortFunc(back, func(a, b *Lock) int { return int(b.ask.rank - a.ask.rank) })
 	for _, o := range back { // each at the head: the oldest comes first
 		t.again(o, r)
 	}
@@ -118,17 +118,17 @@ func (t *Table) retreatAll(r *resource, l *Lock, bad [2]bool) bool {
 // queue for the moment.
 func (t *Table) retreat(o *Lock, r *resource) {
 	path := slices.Clone(t.route(o))
-	i, j := slices.Index(path, r), slices.Index(path, o.at)
+	i, j := slices.Index(path, r), slices.Index(path, o.at())
 	if i < 0 || j <= i {
-		panic(fmt.Sprintf("table: inode %d: a request that waits at %d retreats to %d", o.Ino, o.at.ino, r.ino))
+		panic(fmt.Sprintf("table: inode %d: a request that waits at %d retreats to %d", o.Ino, o.at().ino, r.ino))
 	}
-	at := o.at
+	at := o.at()
 	grants, was := at.q.Cancel(o)
 	if !was {
 		panic(fmt.Sprintf("table: inode %d: a request that retreats does not wait at %d", o.Ino, at.ino))
 	}
 	t.follow(at, grants)
-	o.at = r
+	o.ask.at = r
 	if o.refs > 0 {
 		t.ownChanged(o) // before its intents go: see become
 	}
@@ -150,7 +150,7 @@ func (t *Table) again(o *Lock, r *resource) {
 	req := queue.Request[*Lock]{Holder: o, Mode: o.needs(r), Shared: true, Flags: queue.HeadQue}
 	if out, _ := r.q.Request(req); out == queue.Granted {
 		t.work = append(t.work, passed{o, r})
-	} else if o.try && t.hardBlocked(o, r) {
+	} else if o.try() && t.hardBlocked(o, r) {
 		t.refuse(o, Busy)
 	}
 }

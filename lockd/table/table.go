@@ -201,7 +201,7 @@ func (t *Table) Release(l *Lock) {
 	if l.res == nil {
 		return
 	}
-	if l.at != nil {
+	if l.at() != nil {
 		t.withdraw(l)
 	}
 	t.release(l)
@@ -233,7 +233,7 @@ func (t *Table) release(l *Lock) {
 func (t *Table) leave(l *Lock) {
 	l.res.locks--
 	l.res, l.Flags = nil, 0
-	if l.own != nil {
+	if l.own() != nil {
 		t.setOwn(l, nil)
 	}
 	t.locks--

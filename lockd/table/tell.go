@@ -18,7 +18,7 @@ func (t *Table) tell(l *Lock, r *resource) {
 		switch {
 		case b.Shared:
 			for o := range t.under(r) {
-				if n := o.intentAt(r); n[intentIndex(b.Mode)] > 0 && !slices.Contains(l.own, o) {
+				if n := o.intentAt(r); n[intentIndex(b.Mode)] > 0 && !slices.Contains(l.own(), o) {
 					t.emit(Event{Kind: Blocking, Lock: o, Mode: mode, By: l, Ino: r.ino})
 				}
 			}

@@ -77,13 +77,13 @@ func (t *Table) expireTries() {
 		return
 	}
 	var over []*Lock
-	for l := t.waitFirst; l != nil; l = l.next {
-		if l.try && t.now >= l.tryEnd {
+	for l := t.waitFirst; l != nil; l = l.ask.next {
+		if l.try() && t.now >= l.ask.tryEnd {
 			over = append(over, l)
 		}
 	}
 	for _, l := range over {
-		if l.at != nil && l.try {
+		if l.at() != nil && l.try() {
 			t.refuse(l, Busy)
 			t.run()
 		}

@@ -55,7 +55,7 @@ func (t *Table) inUse(r *resource) bool {
 // awaited reports whether a request for r or something below still waits for
 // its intent above r.
 func (t *Table) awaited(r *resource) bool {
-	for l := t.waitFirst; l != nil; l = l.next {
+	for l := t.waitFirst; l != nil; l = l.ask.next {
 		if l.res == r || l.res.below(r) {
 			return true
 		}
@@ -96,8 +96,8 @@ func (t *Table) removed(c state.Change) {
 			here = append(here, e.Holder)
 		}
 	}
-	for l := t.waitFirst; l != nil; l = l.next {
-		if l.res == r && l.at != r {
+	for l := t.waitFirst; l != nil; l = l.ask.next {
+		if l.res == r && l.at() != r {
 			here = append(here, l)
 		}
 	}
@@ -131,7 +131,7 @@ func (t *Table) orphan(r *resource) {
 		return
 	}
 	var waiting []*Lock
-	for l := t.waitFirst; l != nil; l = l.next {
+	for l := t.waitFirst; l != nil; l = l.ask.next {
 		if l.res == r {
 			waiting = append(waiting, l)
 		}
@@ -156,7 +156,7 @@ func (t *Table) moved(c state.Change) {
 		return
 	}
 	var waiting []*Lock
-	for l := t.waitFirst; l != nil; l = l.next {
+	for l := t.waitFirst; l != nil; l = l.ask.next {
 		if l.res == r || l.res.below(r) {
 			waiting = append(waiting, l)
 		}
@@ -179,8 +179,8 @@ func (t *Table) detach(r *resource, waiting []*Lock, to *resource) {
 	}
 	again := make(map[*Lock]request)
 	for _, l := range waiting {
-		if l.at != nil { // not granted meanwhile
-			again[l] = request{l.Wanted, l.Flags, l.conv, slices.Clone(l.own)}
+		if l.at() != nil { // not granted meanwhile
+			again[l] = request{l.Wanted, l.Flags, l.conv(), slices.Clone(l.own())}
 			t.withdraw(l)
 			t.pass()
 		}
@@ -234,7 +234,7 @@ func (t *Table) reexempt(held []*Lock) {
 
 // drop takes a granted lock out of the table without a word.
 func (t *Table) drop(l *Lock) {
-	if l.at != nil {
+	if l.at() != nil {
 		t.withdraw(l)
 	}
 	t.release(l)
