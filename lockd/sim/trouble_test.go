@@ -37,7 +37,7 @@ func (h *host) harm(x float64) {
 func (h *host) partition() {
 	s := h.s
 	s.Partitions++
-	h.cut = s.now + s.about(h.ttl*3/2)
+	h.cut = max(h.cut, s.now+s.about(h.ttl*3/2))
 	s.tracef("%s: cut off for %v", h.name, time.Duration(h.cut-s.now))
 }
 
@@ -45,7 +45,7 @@ func (h *host) partition() {
 func (h *host) deafen() {
 	s := h.s
 	s.Deafened++
-	h.deaf = s.now + s.about(h.ttl*3/2)
+	h.deaf = max(h.deaf, s.now+s.about(h.ttl*3/2))
 	s.tracef("%s: hears nothing of the log for %v", h.name, time.Duration(h.deaf-s.now))
 	session, until := h.session, h.deaf
 	if session == 0 || until-s.now < h.ttl*102/100 {
