@@ -56,6 +56,7 @@ type Member struct {
 const (
 	probeEvery    = 2 * time.Second
 	probeFor      = 1 * time.Second
+	gossipEvery   = 500 * time.Millisecond
 	reconnect     = 10 * time.Second // between attempts to find those that failed
 	forgetAfter   = 24 * time.Hour
 	tcpTimeout    = 3 * time.Second
@@ -154,7 +155,7 @@ func (g *Gossip) Start(self Member, join func() []string) error {
 	m.Transport, m.Logger, m.LogOutput = g.transport, g.to, nil
 	m.TCPTimeout, m.ProbeInterval, m.ProbeTimeout = tcpTimeout, probeEvery, probeFor
 	m.SuspicionMult, m.SuspicionMaxTimeoutMult = 2, 2
-	m.PushPullInterval, m.GossipToTheDeadTime = 60*time.Second, 30*time.Second
+	m.GossipInterval, m.PushPullInterval, m.GossipToTheDeadTime = gossipEvery, 60*time.Second, 30*time.Second
 	m.QueueCheckInterval = time.Hour
 	m.DeadNodeReclaimTime = time.Nanosecond // the connections check who is at an address
 	m.SecretKey = g.config.Key
