@@ -6,6 +6,7 @@ SBIN       ?= /sbin
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME   ?= 1m
 SEEDS      ?= 20000
+CHAOS      ?= 10
 
 .DEFAULT_GOAL := build
 
@@ -49,6 +50,10 @@ fuzz: ## every fuzz target for FUZZTIME (1m)
 .PHONY: sim-long
 sim-long: ## the simulation with SEEDS (20000) seeds
 	LOCKFS_SIM_SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 0 -run TestSim -v ./lockd/sim
+
+.PHONY: chaos
+chaos: ## leaders killed and trees stormed on several hosts, CHAOS (10) times as often as make test does
+	LOCKFS_CHAOS=$(CHAOS) $(GO) test -count=1 -timeout 0 -v -run 'TestLeaderKilled|TestTree' ./tests/cluster
 
 .PHONY: bench
 bench: build ## what calls cost, beside go-fuse's loopback doing the same; then 100,000 locks

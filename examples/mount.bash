@@ -1,7 +1,10 @@
-# For run.sh and demo.sh: a mount in a directory of the checkout, which goes without a trace. Sourced by bash.
+# For run.sh and demo.sh: hosts with mounts in a directory of the checkout, which go without a trace. Sourced by bash.
 #
-#   lockfs_up     builds lockfs, unless LOCKFS_BIN names one, and mounts; sets LOCKS, and puts lockfs into PATH
-#   lockfs_down   ends the daemon, which unmounts; fails if that went wrong; called at exit in any case
+#   lockfs_up [N]         builds lockfs, unless LOCKFS_BIN names one, and starts N hosts (1), named a, b, c; sets LOCKS, the
+#                         mount of a, and lockfs_dir, in which HOST/locks is the mount of HOST; puts lockfs into PATH
+#   lockfs_start HOST     starts a host, again after lockfs_kill
+#   lockfs_kill HOST      kills its daemon with SIGKILL
+#   lockfs_down           ends all daemons, which unmount; fails if that went wrong; called at exit in any case
 
 # lockfs_needs COMMAND PACKAGE…: installs, as root on Debian, the packages of commands that are not there.
 lockfs_needs() {
@@ -15,7 +18,10 @@ lockfs_needs() {
 	{ apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"; } >/dev/null
 }
 
+declare -A lockfs_pid lockfs_args lockfs_killed
+
 lockfs_up() {
+	local hosts=${1:-1} host i
 	lockfs_needs getfattr attr flock util-linux || return 1
 	[ "$(id -u)" = 0 ] || lockfs_needs fusermount3 fuse3 || return 1
 	lockfs_top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -23,40 +29,65 @@ lockfs_up() {
 	trap 'lockfs_down >/dev/null 2>&1' EXIT
 	trap 'exit 130' INT
 	trap 'exit 143' TERM
-	mkdir "$lockfs_dir/bin" "$lockfs_dir/locks"
+	mkdir "$lockfs_dir/bin"
 	if [ -n "${LOCKFS_BIN:-}" ]; then
 		ln -s "$(realpath "$LOCKFS_BIN")" "$lockfs_dir/bin/lockfs"
 	else
 		(cd "$lockfs_top" && go build -o "$lockfs_dir/bin/lockfs" ./cmd/lockfs) || return 1
 	fi
 	PATH=$lockfs_dir/bin:$PATH
-	LOCKS=$lockfs_dir/locks
+	LOCKS=$lockfs_dir/a/locks
 	unset LOCKFS_MOUNT LOCKFS_CONFIG
-	mkfifo "$lockfs_dir/ready"
-	lockfs mount --data-dir "$lockfs_dir/data" --bind 127.0.0.1:0 "$LOCKS" >"$lockfs_dir/ready" 2>"$lockfs_dir/log" &
-	lockfs_pid=$!
-	if ! read -r -t 30 line <"$lockfs_dir/ready" || [ "$line" != ready ]; then
-		echo "the daemon did not start:" >&2
-		cat "$lockfs_dir/log" >&2
+	local net=127.$((RANDOM % 128 + 64)).$((RANDOM % 256)) # hardly in use
+	for ((i = 1; i <= hosts; i++)); do
+		host=$(printf "\\x$(printf %x $((96 + i)))")
+		mkdir -p "$lockfs_dir/$host/locks" || return 1
+		lockfs_args[$host]="--name $host --bind 127.0.0.1:0"
+		if [ "$hosts" -gt 1 ]; then
+			lockfs_args[$host]="--name $host --bind $net.$i:7420 --session-ttl 5s"
+			[ "$i" = 1 ] || lockfs_args[$host]+=" --join $net.1"
+		fi
+		lockfs_start "$host" || return 1
+	done
+}
+
+lockfs_start() { # HOST
+	local line
+	mkfifo "$lockfs_dir/$1/ready"
+	lockfs mount ${lockfs_args[$1]} --data-dir "$lockfs_dir/$1/data" "$lockfs_dir/$1/locks" >"$lockfs_dir/$1/ready" 2>>"$lockfs_dir/$1/log" &
+	lockfs_pid[$1]=$! lockfs_killed[$1]=
+	if ! read -r -t 30 line <"$lockfs_dir/$1/ready" || [ "$line" != ready ]; then
+		echo "the daemon of $1 did not start:" >&2
+		cat "$lockfs_dir/$1/log" >&2
 		return 1
 	fi
+	rm "$lockfs_dir/$1/ready"
+}
+
+lockfs_kill() { # HOST
+	kill -KILL "${lockfs_pid[$1]}"
+	{ wait "${lockfs_pid[$1]}"; } 2>/dev/null
+	lockfs_killed[$1]=yes
 }
 
 lockfs_down() {
-	local status=0
+	local status=0 host
 	[ -n "${lockfs_dir:-}" ] || return 0
 	cd "$lockfs_top" || return 1
-	if [ -n "${lockfs_pid:-}" ]; then
-		kill -TERM "$lockfs_pid" 2>/dev/null
-		# A daemon that hangs is killed, and its mount taken away by force.
-		timeout 20 tail --pid="$lockfs_pid" -f /dev/null || kill -KILL "$lockfs_pid"
-		wait "$lockfs_pid" || { status=$?; echo "the daemon exits $status:"; cat "$lockfs_dir/log"; }
-	fi
-	if grep -q " $lockfs_dir/locks " /proc/mounts; then
-		echo "the mount is still there"
-		status=1
-		umount -l "$lockfs_dir/locks" 2>/dev/null || fusermount3 -uz "$lockfs_dir/locks"
-	fi
+	for host in "${!lockfs_pid[@]}"; do
+		[ -n "${lockfs_killed[$host]}" ] || kill -TERM "${lockfs_pid[$host]}" 2>/dev/null
+	done
+	for host in "${!lockfs_pid[@]}"; do
+		if [ -z "${lockfs_killed[$host]}" ]; then
+			# A daemon that hangs is killed, and its mount taken away by force.
+			timeout 20 tail --pid="${lockfs_pid[$host]}" -f /dev/null || kill -KILL "${lockfs_pid[$host]}"
+			wait "${lockfs_pid[$host]}" || { status=$?; echo "the daemon of $host exits $status:"; cat "$lockfs_dir/$host/log"; }
+		fi
+		if grep -q " $lockfs_dir/$host/locks " /proc/mounts; then
+			[ -n "${lockfs_killed[$host]}" ] || { echo "the mount of $host is still there"; status=1; }
+			umount -l "$lockfs_dir/$host/locks" 2>/dev/null || fusermount3 -uz "$lockfs_dir/$host/locks"
+		fi
+	done
 	rm -rf "$lockfs_dir" || status=1
 	lockfs_dir=
 	return $status

@@ -74,6 +74,8 @@ var afterLease = []struct {
 	{"write under flock", func(l *lease) fuse.Status { return writeOf(l.posix, l.flocked) }, fuse.EIO},
 	{"write under a range", func(l *lease) fuse.Status { return writeOf(l.posix, l.read) }, fuse.EIO},
 	{"fsync", func(l *lease) fuse.Status { return l.lock.Fsync(nil, &fuse.FsyncIn{Fh: l.named}) }, fuse.EIO},
+	{"fsync of nothing", func(l *lease) fuse.Status { return l.posix.Fsync(nil, &fuse.FsyncIn{Fh: l.flocked}) }, fuse.EIO},
+	{"fsync of a plain file", func(l *lease) fuse.Status { return l.lock.Fsync(nil, &fuse.FsyncIn{Fh: l.plain}) }, fuse.OK},
 	{"flush", func(l *lease) fuse.Status {
 		return l.lock.Flush(nil, &fuse.FlushIn{InHeader: header(0, 0), Fh: l.named, LockOwner: writer})
 	}, fuse.EIO},

@@ -309,13 +309,18 @@ func commitErrno(err error) syscall.Errno {
 	return syscall.EIO
 }
 
-// Fsync commits what was written through the handle, by whomever.
+// Fsync commits what was written through the handle, by whomever. Of a lock that is lost it says so, even where there is
+// nothing to commit: who asks whether all is well is to hear that it is not.
 func (f *FS) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	h, ok := f.handles.get(in.Fh).(*handle)
 	if !ok {
 		return fuse.OK
 	}
-	return fuse.Status(h.commit(f.call(&in.InHeader, cancel)))
+	errno := h.commit(f.call(&in.InHeader, cancel))
+	if errno == 0 && h.lost(0) {
+		errno = syscall.EIO
+	}
+	return fuse.Status(errno)
 }
 
 // Flush is a close by one process: of the descriptor itself, a duplicate or an inherited one. It commits if that process

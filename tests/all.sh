@@ -55,7 +55,7 @@ tests() {
 }
 
 packages() {
-	local want=(make gcc libc6-dev git fuse3 attr sqlite3 ocfs2-tools-dev comerr-dev inotify-tools util-linux procps python3 perl dash)
+	local want=(make gcc libc6-dev git fuse3 attr sqlite3 ocfs2-tools-dev comerr-dev inotify-tools util-linux iproute2 procps python3 perl dash)
 	local missing=() p
 	for p in "${want[@]}"; do dpkg -s "$p" 2>/dev/null | grep -q '^Status: .* installed$' || missing+=("$p"); done
 	[ ${#missing[@]} = 0 ] || { apt-get update -q && apt-get install -q -y --no-install-recommends "${missing[@]}"; } || return 1

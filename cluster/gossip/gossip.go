@@ -11,6 +11,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -265,7 +266,11 @@ func (g *Gossip) find() {
 	pause := minJoinPause
 	for {
 		if missing := g.missing(); len(missing) > 0 {
-			if n, err := g.serf.Join(missing, true); n == 0 && err != nil {
+			switch n, err := g.serf.Join(missing, true); {
+			case err != nil && strings.Contains(err.Error(), errForeign.Error()): // memberlist keeps but the text
+				g.seldom.Warn("foreign", "a host to join is of another cluster, and two clusters never merge: to join that one, start this host with --reset",
+					"at", missing, "cluster", g.self.Load().Cluster)
+			case err != nil && n == 0:
 				g.log.Debug("gossip finds nobody", "at", missing, "err", err)
 			}
 			pause = min(2*pause, maxJoinPause)

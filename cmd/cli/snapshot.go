@@ -134,7 +134,7 @@ it with empty directories (lockfs mount --reset, once).`,
 		}
 		e := &exit.Error{Op: op, What: strings.TrimPrefix(err.Error(), "lockfs: "), Code: exit.NoCreate}
 		if errors.Is(err, cluster.ErrSnapshot) {
-			e.Code = exit.Lost
+			e.Path, e.Code = args[0], exit.Lost
 		} else if path := (*fs.PathError)(nil); errors.As(err, &path) && path.Path == args[0] {
 			e.Code = exit.NoInput
 		}

@@ -26,6 +26,9 @@ const daemonEnv = "LOCKFS_TEST_MOUNTS"
 // binaryEnv names a lockfs program to test instead.
 const binaryEnv = "LOCKFS_TEST_BINARY"
 
+// Binary is the lockfs program that is tested, see MainBuilt.
+func Binary() string { return os.Getenv(binaryEnv) }
+
 // Program is what a client process does; it returns its exit code.
 type Program func(args []string) int
 
@@ -85,7 +88,9 @@ type Daemon struct {
 	in     io.Writer     // commands to a daemon of this binary
 	did    chan struct{} // a token for each that was carried out
 	log    *logBuffer
-	done   chan struct{} // closed when the process is gone
+	ready  <-chan struct{} // has a token when the process is ready
+	done   chan struct{}   // closed when the process is gone
+	paused bool
 	once   sync.Once
 }
 
@@ -98,9 +103,11 @@ const (
 
 // Options are what a daemon is started with.
 type Options struct {
-	Views []string // one mount each: lock, posix, dlmfs
-	Data  string   // data directory of the program (MainBuilt); default: one of the test's own
-	Args  []string // more flags of the program
+	Views  []string // one mount each: lock, posix, dlmfs
+	Data   string   // data directory of the program (MainBuilt); default: one of the test's own
+	Bind   string   // address of the program; default: a free port on loopback
+	Prefix []string // command that starts the program, as nsenter(1), in its own place
+	Args   []string // more flags of the program
 }
 
 // Start starts a daemon with one mount for each view named ("lock", "posix", "dlmfs"), and stops it at the end of the
@@ -127,6 +134,9 @@ func Prepare(t testing.TB, o Options) *Daemon {
 	}
 	if o.Data == "" {
 		o.Data = filepath.Join(dir, "data")
+	}
+	if o.Bind == "" {
+		o.Bind = "127.0.0.1:0"
 	}
 	d := &Daemon{Dir: dir, t: t, o: o, host: 1, log: &logBuffer{}}
 	d.makeMounts("")
@@ -159,13 +169,40 @@ func (d *Daemon) makeMounts(suffix string) {
 // Start starts the daemon, again if it has ended, and waits until it is ready. More flags can be given for this time.
 func (d *Daemon) Start(args ...string) {
 	d.t.Helper()
-	ready := d.launch(args)
+	d.Launch(args...)
+	d.Ready(startTime)
+}
+
+// Launch starts the daemon and does not wait; see Ready.
+func (d *Daemon) Launch(args ...string) {
+	d.t.Helper()
+	d.ready = d.launch(args)
+}
+
+// Ready waits until the daemon that was launched is ready.
+func (d *Daemon) Ready(limit time.Duration) {
+	d.t.Helper()
 	select {
-	case <-ready:
+	case <-d.ready:
 	case <-d.done:
 		d.t.Fatalf("the daemon ended before it was ready:\n%s", d.log)
-	case <-time.After(startTime):
-		d.t.Fatalf("the daemon is not ready after %v:\n%s", startTime, d.log)
+	case <-time.After(limit):
+		d.t.Fatalf("the daemon is not ready after %v:\n%s", limit, d.log)
+	}
+}
+
+// IsReady reports whether the daemon that was launched has said that it is ready, and nobody has waited for it.
+func (d *Daemon) IsReady() bool { return len(d.ready) > 0 }
+
+// NotReady fails the test if the daemon that was launched is ready, or ends, within d.
+func (d *Daemon) NotReady(limit time.Duration) {
+	d.t.Helper()
+	select {
+	case <-d.ready:
+		d.t.Fatalf("the daemon is ready, should wait:\n%s", d.log)
+	case <-d.done:
+		d.t.Fatalf("the daemon ended, should wait:\n%s", d.log)
+	case <-time.After(limit):
 	}
 }
 
@@ -188,8 +225,8 @@ func (d *Daemon) Refuses(args ...string) Result {
 func (d *Daemon) launch(args []string) (ready <-chan struct{}) {
 	d.t.Helper()
 	if binary := os.Getenv(binaryEnv); binary != "" {
-		all := slices.Concat([]string{"mount", "--data-dir", d.o.Data, "--bind", "127.0.0.1:0"}, d.o.Args, args, d.mounts)
-		d.cmd = exec.Command(binary, all...)
+		all := slices.Concat(d.o.Prefix, []string{binary, "mount", "--data-dir", d.o.Data, "--bind", d.o.Bind}, d.o.Args, args, d.mounts)
+		d.cmd = exec.Command(all[0], all[1:]...)
 	} else {
 		self, err := os.Executable()
 		if err != nil {
@@ -207,6 +244,7 @@ func (d *Daemon) launch(args []string) (ready <-chan struct{}) {
 		d.did = make(chan struct{}, 1)
 	}
 	d.cmd.Stderr = d.log
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // when the test is killed
 	out, err := d.cmd.StdoutPipe()
 	if err != nil {
 		d.t.Fatal(err)
@@ -261,6 +299,9 @@ func (d *Daemon) Kill() {
 	d.cmd.Process.Kill()
 	<-d.done
 }
+
+// Terminate tells the daemon to end, as a service manager does; see Ended.
+func (d *Daemon) Terminate() { d.Signal(syscall.SIGTERM) }
 
 // Signal sends the daemon a signal.
 func (d *Daemon) Signal(sig syscall.Signal) { d.cmd.Process.Signal(sig) }

@@ -23,7 +23,7 @@ type Result struct {
 }
 
 // Shell is a bash that keeps its descriptors from one command to the next. M, P and D are the mounts of the views lock,
-// posix and dlmfs in its environment, T the directory of them all, and $C starts a client program (see Main).
+// posix and dlmfs in its environment, T the directory of them all, $BIN is the program that is tested, if it is one, and $C starts a client program (see Main).
 type Shell struct {
 	d     *Daemon
 	t     testing.TB
@@ -90,7 +90,7 @@ func (d *Daemon) env() []string {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	return append(os.Environ(), "M="+d.Lock, "P="+d.Posix, "D="+d.Dlmfs, "T="+d.Dir, "C="+self+" client", "LC_ALL=C")
+	return append(os.Environ(), "M="+d.Lock, "P="+d.Posix, "D="+d.Dlmfs, "T="+d.Dir, "C="+self+" client", "BIN="+os.Getenv(binaryEnv), "LC_ALL=C")
 }
 
 // PID is the shell's.
@@ -151,10 +151,16 @@ func (s *Shell) Exits(code int, command string) string {
 // Wait waits for the end of the command, within the time for commands.
 func (p *Pending) Wait() Result {
 	p.s.t.Helper()
+	return p.WaitFor(commandTime)
+}
+
+// WaitFor is Wait with another limit.
+func (p *Pending) WaitFor(limit time.Duration) Result {
+	p.s.t.Helper()
 	select {
 	case r := <-p.result:
 		return r
-	case <-time.After(commandTime):
+	case <-time.After(limit):
 		p.s.d.hung(p.command)
 		panic("unreachable")
 	}
