@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,6 +70,10 @@ func TestStormOfIntents(t *testing.T) {
 	}
 	var running []*client
 	for i, host := range c.Hosts[:3] {
+		harness.Until(t, limit, "the files on another host", func() (string, bool) {
+			r := host.Run(t, `ls $M/d`, 0)
+			return r.Out, strings.Count(r.Out, "\n") == 12
+		})
 		for j := range 4 {
 			running = append(running, start(t, "hold", host.Lock, fmt.Sprintf("d/%d%d@cw", i, j)))
 		}

@@ -47,9 +47,6 @@ func TestMembers(t *testing.T) {
 		d.Ready(limit)
 	}
 	wants(t, h[0], 3, 0)
-	if r := h[1].Run(t, `$BIN init --data-dir $T/data`, 0); r.Code == 0 {
-		t.Errorf("a second init: %+v", r)
-	}
 	h[3].Start()
 	wants(t, h[3], 3, 1)
 	a, d := actor.Start(t, h[0].Lock), actor.Start(t, h[3].Lock)
