@@ -43,20 +43,29 @@ func TestChaos(t *testing.T) {
 			seed = uint64(time.Now().UnixNano())
 		}
 		t.Logf("seed %d", seed)
-		bubbleWith(t, lockd.Config{SessionTTL: 2 * time.Second, OpTimeout: time.Second}, func(r *rig) {
+		bubbleWith(t, chaosConfig, func(r *rig) {
 			c := &chaos{rig: r, inside: map[uint64]map[*lockd.Lock]*lockd.Host{}, token: map[uint64]uint64{}, acked: map[uint64]map[uint64]bool{}}
 			c.run(seed)
 		})
 	}
 }
 
-func (c *chaos) run(seed uint64) {
+var chaosConfig = lockd.Config{SessionTTL: 2 * time.Second, OpTimeout: time.Second}
+
+// begin adds two hosts, and a leader.
+func (c *chaos) begin() {
 	c.log.Lead()
 	c.hosts, c.members = []*lockd.Host{c.h}, []*lockdtest.Member{c.m}
 	for _, name := range []string{"host2", "host3"} {
-		h, m := c.start(lockd.Config{Name: name, SessionTTL: 2 * time.Second, OpTimeout: time.Second})
+		cfg := chaosConfig
+		cfg.Name = name
+		h, m := c.start(cfg)
 		c.hosts, c.members = append(c.hosts, h), append(c.members, m)
 	}
+}
+
+func (c *chaos) run(seed uint64) {
+	c.begin()
 	c.files = []uint64{c.make("/d/a"), c.make("/d/b")}
 	for _, f := range c.files {
 		c.inside[f], c.acked[f] = map[*lockd.Lock]*lockd.Host{}, map[uint64]bool{}
@@ -73,18 +82,7 @@ func (c *chaos) run(seed uint64) {
 			})
 		}
 	}
-	rnd := rand.New(rand.NewPCG(seed, 1<<40))
-	for range 200 {
-		c.disturb(rnd)
-		time.Sleep(time.Duration(rnd.IntN(800)) * time.Millisecond)
-	}
-	for _, m := range c.members {
-		m.SetCut(false)
-		m.SetDeaf(false)
-		m.SetFate(nil)
-		m.SetDelay(0)
-	}
-	time.Sleep(10 * time.Second)
+	c.trouble(seed)
 	close(stop)
 	work.Wait()
 	for _, f := range c.files {
@@ -110,6 +108,22 @@ func (c *chaos) run(seed uint64) {
 	}
 }
 
+// trouble disturbs the hosts' connections for a while, and gives them time to mend.
+func (c *chaos) trouble(seed uint64) {
+	rnd := rand.New(rand.NewPCG(seed, 1<<40))
+	for range 200 {
+		c.disturb(rnd)
+		time.Sleep(time.Duration(rnd.IntN(800)) * time.Millisecond)
+	}
+	for _, m := range c.members {
+		m.SetCut(false)
+		m.SetDeaf(false)
+		m.SetFate(nil)
+		m.SetDelay(0)
+	}
+	time.Sleep(10 * time.Second)
+}
+
 func running(stop chan struct{}) bool {
 	select {
 	case <-stop:
@@ -129,7 +143,7 @@ func counter(value []byte) uint64 {
 // disturb changes what one host's connection does.
 func (c *chaos) disturb(rnd *rand.Rand) {
 	m := c.members[rnd.IntN(len(c.members))]
-	switch rnd.IntN(8) {
+	switch rnd.IntN(9) {
 	case 0:
 		m.SetCut(true)
 	case 1:
@@ -152,6 +166,8 @@ func (c *chaos) disturb(rnd *rand.Rand) {
 		})
 	case 7:
 		m.SetFate(nil)
+	case 8:
+		m.Restore()
 	}
 }
 

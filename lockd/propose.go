@@ -1,6 +1,7 @@
 package lockd
 
 import (
+	"slices"
 	"time"
 
 	"github.com/lockfs/lockfs/lockd/state"
@@ -149,24 +150,34 @@ func (h *Host) command(cmd *statepb.Command) {
 // withdraw forgets a command whose caller gave up. One that was never sent is not going to be applied; one that was
 // may have been. Its number has to be used all the same.
 func (h *Host) withdraw(p *pending) {
-	for i, x := range h.held {
-		if x == p {
-			h.held = append(h.held[:i], h.held[i+1:]...)
-			return
-		}
+	if i := slices.Index(h.held, p); i >= 0 {
+		h.held = slices.Delete(h.held, i, i+1)
+		return
 	}
 	if h.queue == nil {
 		return
 	}
 	for i, x := range h.queue.list {
 		if x == p {
-			h.queue.list[i] = &pending{own: true, seq: p.seq, body: encode(&statepb.Command{
+			h.queue.list[i] = &pending{own: true, seq: p.seq, late: p.late, body: encode(&statepb.Command{
 				TimeUnixNs: h.wall().UnixNano(),
 				Op:         &statepb.Command_Barrier{Barrier: &statepb.Barrier{}},
 			})}
 			return
 		}
 	}
+}
+
+// withdrawHeld forgets a command that waits for a session, and reports whether it did.
+func (h *Host) withdrawHeld(p *pending) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	i := slices.Index(h.held, p)
+	if i < 0 {
+		return false
+	}
+	h.held = slices.Delete(h.held, i, i+1)
+	return true
 }
 
 // propose is the goroutine that hands batches to the log.

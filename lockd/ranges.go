@@ -20,6 +20,7 @@ type rangeWait struct {
 	ino      uint64
 	want     Range
 	asked    pending // the command
+	more     bool    // the owner had something on the file before
 	tid      uint32  // of the thread that waits, 0: none
 	done     chan struct{}
 	err      error
@@ -67,11 +68,11 @@ func (h *Host) lockRange(c *Call, ino uint64, r Range, wait bool) (session uint6
 		Ino: ino, Owner: r.Owner, Write: r.Write, Start: r.Start, End: r.End, Pid: r.PID, Id: id, Wait: wait, Ofd: r.OFD,
 	}}}
 	w.asked.late = func(res Result) {
-		switch res.Code {
-		case state.OK:
-			h.command(rangeUnlock(ino, r))
-		case state.Waiting:
+		switch {
+		case res.Code == state.Waiting:
 			h.command(rangeCancel(id))
+		case res.Code == state.OK && !w.more && h.onlyRange(ino, r):
+			h.command(rangeUnlock(ino, r))
 		}
 	}
 	res, err := h.do(c, cmd, &w.asked, h.patience(c, wait))
@@ -88,6 +89,27 @@ func (h *Host) lockRange(c *Call, ino uint64, r Range, wait bool) (session uint6
 	case <-c.cancel():
 	}
 	return h.cancelRange(w, id)
+}
+
+// onlyRange reports whether an owner has this very range on a file and nothing else, nor asks for anything: then a grant
+// that came when nobody waited for it any more can be taken back. Else it stays until its owner unlocks it or closes the
+// file, since a part of it may be something that it knows of. Called with the mutex held.
+func (h *Host) onlyRange(ino uint64, want Range) bool {
+	for _, w := range h.ranges {
+		if w.ino == ino && w.want.Owner == want.Owner {
+			return false
+		}
+	}
+	n := 0
+	for r := range h.View().Ranges(ino) {
+		if r.Session != h.lease.session || r.Owner != want.Owner {
+			continue
+		}
+		if n++; n > 1 || r.Start != want.Start || r.End != want.End || r.Write != want.Write {
+			return false
+		}
+	}
+	return n == 1
 }
 
 // rangeAnswered looks at an answer that is no refusal: it is worth something only if the session that it came in still
@@ -130,6 +152,7 @@ func (h *Host) beginRange(c *Call, ino uint64, r Range, wait bool) (*rangeWait, 
 		h.beginWait(w.tid)
 	}
 	h.counts.RangeLocks++
+	w.more = h.hasRanges(ino, r.Owner)
 	h.rangeID++
 	h.ranges[h.rangeID] = w
 	return w, h.rangeID, nil
@@ -145,6 +168,9 @@ func (h *Host) endRange(w *rangeWait, id uint64) {
 // cancelRange withdraws a wait that was interrupted; if it was granted meanwhile, it stays granted. The command comes after
 // the one that asked, whenever the log takes them.
 func (h *Host) cancelRange(w *rangeWait, id uint64) (session uint64, err error) {
+	if h.withdrawHeld(&w.asked) {
+		return 0, ErrInterrupted
+	}
 	h.do(nil, rangeCancel(id), &pending{need: h.Session()}, patience{most: h.cfg.OpTimeout, keep: true}) // whatever the answer: the grant, if there was one, is in w
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -183,14 +209,13 @@ func rangeUnlock(ino uint64, r Range) *statepb.Command {
 	}}}
 }
 
-// DropRanges unlocks all that an owner has on a file, and does nothing, quickly, if that is nothing. The answer is not
-// awaited: it comes before that of any later command of this host.
+// DropRanges unlocks all that an owner has on a file, and does nothing, quickly, if that is nothing and nothing is under
+// way. The answer is not awaited: it comes before that of any later command of this host.
 func (h *Host) DropRanges(ino, owner uint64) {
-	if !h.hasRanges(ino, owner) {
-		return
-	}
+	has := h.hasRanges(ino, owner)
 	h.mu.Lock()
-	if h.phase == running || h.phase == draining {
+	underWay := h.queue != nil && len(h.queue.list) > 0
+	if (has || underWay) && (h.phase == running || h.phase == draining) {
 		h.command(&statepb.Command{Op: &statepb.Command_RangeUnlock{RangeUnlock: &statepb.RangeUnlock{
 			Ino: ino, Owner: owner, All: true,
 		}}})

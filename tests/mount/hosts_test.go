@@ -235,3 +235,27 @@ func TestCutOffHostCaches(t *testing.T) {
 	hosts[1].Heal()
 	b.OK("until test ! -e $M/d/f1; do sleep 0.01; done; exec 9<>$M/d/f3; cat <&9")
 }
+
+// TestStormBelow: three hosts take and drop CW below a directory without pause while a fourth waits for EX on it.
+func TestStormBelow(t *testing.T) {
+	hosts := harness.StartHosts(t, 4, long, "lock")
+	last := hosts[3].Shell(t)
+	last.OK("mkdir $M/d; touch $M/d/f1 $M/d/f2")
+	var storms []*harness.Pending
+	for i, d := range hosts[:3] {
+		for k := range 2 {
+			s := d.Shell(t)
+			s.OK("until test -e $M/d/f2; do sleep 0.01; done")
+			storms = append(storms, s.Start(fmt.Sprintf("while test ! -e $T/over; do exec 9<>$M/d/f%d@cw; exec 9>&-; done", 1+(i+k)%2)))
+		}
+	}
+	for range 5 {
+		last.OK("exec 9<>$M/d/.lock; test $(ls $M/.lockfs/held/d/f* | grep -c CW) = 0; sleep 0.1; exec 9>&-")
+	}
+	last.OK("touch $T/over")
+	for _, p := range storms {
+		if r := p.Wait(); r.Code != 0 {
+			t.Errorf("storm: %d %s", r.Code, r.Out)
+		}
+	}
+}
