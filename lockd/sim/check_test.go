@@ -265,8 +265,15 @@ func (k *lock) present(ino uint64) bool {
 	})
 }
 
-// quiet reports whether nobody waits any more, for anything.
+// quiet reports whether nobody waits any more, for anything, and all sessions of the past have ended.
 func (s *sim) quiet() bool {
+	sessions := 0
+	for range s.raft.view.Sessions() {
+		sessions++
+	}
+	if sessions != len(s.hosts) {
+		return false
+	}
 	for _, h := range s.hosts {
 		if !h.up || h.session == 0 || h.table.Len() > 0 || len(h.unacked) > 0 {
 			return false
@@ -287,6 +294,11 @@ func (s *sim) settled() {
 		if len(h.unacked) > 0 {
 			s.failf("%s: %d commands are not answered: %v", h.name, len(h.unacked), h.unacked[0].cmd)
 		}
+	}
+	if !s.quiet() {
+		s.failf("a session of the past does not end")
+	}
+	for _, h := range s.hosts {
 		h.applyNext(len(s.raft.log) - int(h.view.Index()))
 	}
 	want := s.raft.view.Digest()
