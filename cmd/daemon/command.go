@@ -44,7 +44,7 @@ new cluster.`,
   lockfs mount --config /etc/lockfs/lockfs.toml /locks`,
 		Annotations: map[string]string{"exit": `  0    ended by a signal, by umount or after lockfs leave, everything unmounted
   64   a flag, the environment or the file is wrong
-  65   the cluster does not admit this host, or has removed it
+  65   the cluster does not admit this host or has removed it, or a newer version of lockfs wrote the log
   66   a mount point, the data directory, a certificate or a key cannot be used
   69   another daemon has the data directory
   70   an error that should not be

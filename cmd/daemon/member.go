@@ -8,6 +8,7 @@ import (
 
 	"github.com/lockfs/lockfs/cluster"
 	"github.com/lockfs/lockfs/cmd/exit"
+	"github.com/lockfs/lockfs/lockd/state"
 )
 
 // open opens this host's part in the cluster.
@@ -26,20 +27,21 @@ func (d *daemon) open() error {
 		c.TLS, d.expires = source.TLS(), source.Expires
 	}
 	if d.node, err = cluster.Open(c); err != nil {
-		return clusterError(err)
+		return clusterError(err, exit.NoInput)
 	}
 	return nil
 }
 
-// clusterError gives the exit code of what keeps this host from its part in the cluster. Its words are the cluster's own.
-func clusterError(err error) error {
-	e := &exit.Error{Op: "mount", What: strings.TrimPrefix(err.Error(), "lockfs: "), Code: exit.NoInput, Err: err}
+// clusterError gives the exit code of what keeps this host from its part in the cluster, or the usual one. Its words are the
+// cluster's own.
+func clusterError(err error, usual int) error {
+	e := &exit.Error{Op: "mount", What: strings.TrimPrefix(err.Error(), "lockfs: "), Code: usual, Err: err}
 	switch {
 	case errors.Is(err, cluster.ErrInUse):
 		e.Code = exit.Unavailable
 	case errors.Is(err, cluster.ErrDamaged):
 		e.Code = exit.Lost
-	case errors.Is(err, cluster.ErrRemoved), errors.Is(err, cluster.ErrRefused):
+	case errors.Is(err, cluster.ErrRemoved), errors.Is(err, cluster.ErrRefused), errors.Is(err, state.ErrUnknown):
 		e.Code = exit.Refused
 	}
 	return e
@@ -64,7 +66,7 @@ func (d *daemon) await(ctx context.Context) error {
 			return nil
 		case ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded):
 			if d.node.Err() != nil {
-				err = clusterError(err)
+				err = clusterError(err, exit.Software)
 			}
 			return err
 		}

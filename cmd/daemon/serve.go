@@ -70,7 +70,7 @@ func serve(o *Options, out, logTo io.Writer) error {
 	case leaver = <-d.leavers:
 		d.log.Info("leaving the cluster: holders have time to let go, a signal does not wait for them", "drain", o.Drain)
 	case <-d.node.Failed():
-		cause = clusterError(d.node.Err())
+		cause = clusterError(d.node.Err(), exit.Software)
 	case <-d.unmounted():
 		d.log.Info("ending: all mounts are gone")
 	}
