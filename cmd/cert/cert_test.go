@@ -277,7 +277,7 @@ func TestGossipKey(t *testing.T) {
 			t.Errorf("%q: %d bytes, %v", c.text, len(key), err)
 		}
 	}
-	if NewGossipKey() == NewGossipKey() {
+	if one, other := NewGossipKey(), NewGossipKey(); one == other {
 		t.Error("two keys are the same")
 	}
 }
