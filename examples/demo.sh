@@ -8,7 +8,7 @@
 #   A 'command'          A runs it to its end; the output is shown
 #   starts A 'command'   A begins it and does not wait for it
 #   waits A              A must still be at it after half a second
-#   goes_on A [SECONDS]  A must come to its end now
+#   goes_on A            A must come to its end now
 #   shows TEXT           the output just shown must contain TEXT; `shows_not` likewise, `status N` its exit code
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
@@ -43,7 +43,7 @@ starts() { # NAME COMMAND
 ends() { # NAME [SECONDS]: shows what the command prints until it ends
 	local line
 	output= code=
-	while IFS= read -r -t "${2:-10}" -u "${shell_out[$1]}" line; do
+	while IFS= read -r -t "${2:-60}" -u "${shell_out[$1]}" line; do
 		case $line in
 		":done "*) code=${line#:done } && break ;;
 		*) output+=$line$'\n' ;;
@@ -149,7 +149,7 @@ A 'lockfs convert 9 ex -n; echo "convert exits $?"' && shows "convert exits 0"
 
 title "A blocking AST: A is told that somebody on another host asks, and lets go"
 starts B 'lockfs run -q -m pr orders -- echo "B reads"'
-A 'lockfs notices 9 -w 5' && shows "blocking mode=EX wanted=PR" && shows "path=/db/orders"
+A 'lockfs notices 9 -w 30' && shows "blocking mode=EX wanted=PR" && shows "path=/db/orders"
 A 'exec 9>&-'
 goes_on B && shows "B reads"
 
@@ -189,7 +189,7 @@ host=${X,}
 note "kill -9 of the daemon of $host"
 lockfs_kill $host
 killed=$EPOCHREALTIME
-goes_on $Y 30
+goes_on $Y
 [ "$output" -gt "$one" ] || fail "the token did not grow"
 note "after $(((${EPOCHREALTIME/./} - ${killed/./}) / 1000)) ms, with --session-ttl 5s"
 $Y 'cat <&9; echo; getfattr --only-values -n user.lockfs.valid orders; echo; exec 9>&-' && shows v46 && shows 0

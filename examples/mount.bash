@@ -56,7 +56,7 @@ lockfs_start() { # HOST
 	mkfifo "$lockfs_dir/$1/ready"
 	lockfs mount ${lockfs_args[$1]} --data-dir "$lockfs_dir/$1/data" "$lockfs_dir/$1/locks" >"$lockfs_dir/$1/ready" 2>>"$lockfs_dir/$1/log" &
 	lockfs_pid[$1]=$! lockfs_killed[$1]=
-	if ! read -r -t 30 line <"$lockfs_dir/$1/ready" || [ "$line" != ready ]; then
+	if ! read -r -t 60 line <"$lockfs_dir/$1/ready" || [ "$line" != ready ]; then
 		echo "the daemon of $1 did not start:" >&2
 		cat "$lockfs_dir/$1/log" >&2
 		return 1

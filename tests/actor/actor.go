@@ -13,7 +13,7 @@ import (
 )
 
 // Limit is how long a call may take that should not wait, before its test fails.
-const Limit = 20 * time.Second
+const Limit = 60 * time.Second
 
 // waits is how long a call that should wait is watched.
 const waits = 120 * time.Millisecond

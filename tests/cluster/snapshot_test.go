@@ -27,7 +27,8 @@ func TestSnapshot(t *testing.T) {
 		t.Fatalf("save: %+v", r)
 	}
 	y.Must("ok", "mknod d/later")
-	restored := harness.Prepare(t, harness.Options{Views: []string{"lock"}, Args: []string{"--name", "new", "--session-ttl", ttl.String()}})
+	anew := harness.PrepareCluster(t, harness.ClusterOptions{Hosts: 2, TTL: ttl})
+	restored := anew.Hosts[0]
 	restore := func(from string) harness.Result {
 		return restored.Run(t, `$BIN snapshot restore `+from+` --data-dir $T/data`, 0)
 	}
@@ -73,7 +74,10 @@ func TestSnapshot(t *testing.T) {
 	if now := number(z.Do("token f")); now < token+1<<36 {
 		t.Errorf("token %d after %d", now, token)
 	}
-	if r := restored.Run(t, `stat -c %a $M/d/b; ls $M/.lockfs/hosts`, 0); r.Out != "600\nnew\n" {
+	if r := restored.Run(t, `stat -c %a $M/d/b; ls $M/.lockfs/hosts`, 0); r.Out != "600\na\n" {
 		t.Errorf("mode and hosts: %q", r.Out)
 	}
+	anew.Hosts[1].Start() // and others join it
+	wants(t, restored, 2, 0)
+	actor.Start(t, anew.Hosts[1].Lock).Must("[a b]", "list d")
 }

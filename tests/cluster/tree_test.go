@@ -32,13 +32,17 @@ func testVisible(t *testing.T, c *harness.Cluster) {
 	a, b := c.Hosts[0].Shell(t), c.Hosts[1].Shell(t)
 	a.OK(`mkdir $M/many && echo one > $M/mark`)
 	b.OK(`cat $M/mark; ls -l $M/many; ls $M/many/f1 $M/many/f1000 2>/dev/null; true`)
-	a.OK(`cd $M/many && touch $(seq -f f%.0f 1000); cd /`)
+	if r := a.Start(`(cd $M/many && touch $(seq -f f%.0f 1000))`).WaitFor(2 * limit); r.Code != 0 {
+		t.Fatalf("touch: %+v", r)
+	}
 	b.OK(`flock $M/mark true`)
 	if n := b.OK(`ls $M/many | wc -l`); n != "1000\n" {
 		t.Errorf("after a lock: %s files", n)
 	}
 	b.OK(`ls -l $M/many/f1 $M/many/f1000`)
-	a.OK(`rm $M/many/f*[05]`)
+	if r := a.Start(`rm $M/many/f*[05]`).WaitFor(2 * limit); r.Code != 0 {
+		t.Fatalf("rm: %+v", r)
+	}
 	b.OK(`dd if=$M/mark iflag=sync of=/dev/null status=none`)
 	if n := b.OK(`ls $M/many | wc -l`); n != "800\n" {
 		t.Errorf("after a read through the log: %s files", n)

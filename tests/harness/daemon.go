@@ -96,9 +96,9 @@ type Daemon struct {
 
 // startTime, commandTime and stopTime bound what a test waits for.
 const (
-	startTime   = 20 * time.Second
-	commandTime = 20 * time.Second
-	stopTime    = 15 * time.Second
+	startTime   = 60 * time.Second
+	commandTime = 60 * time.Second
+	stopTime    = 60 * time.Second
 )
 
 // Options are what a daemon is started with.
