@@ -3,6 +3,8 @@ package mount
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -20,6 +22,11 @@ func init() {
 	programs["token"] = token
 }
 
+// until waits in a shell for what another host has done to be known on this one.
+func until(s *harness.Shell, condition string) {
+	s.OK("until " + condition + "; do sleep 0.02; done")
+}
+
 // long is a session's time to live that no test lives to see the end of.
 const long = time.Hour
 
@@ -28,10 +35,12 @@ func TestTwoHosts(t *testing.T) {
 	hosts := harness.StartHosts(t, 2, long, "lock")
 	a, b, waiter := hosts[0].Shell(t), hosts[1].Shell(t), hosts[1].Shell(t)
 	first := a.OK("exec 9<>$M/a; echo one >&9; $C token 9")
+	until(b, "test -e $M/a")
 	b.Exits(1, "exec 8<$M/a; flock -n 8")
 	w := waiter.Start("exec 9<>$M/a; cat <&9; $C token 9")
 	w.Waits(waits)
-	b.OK("ls $M/.lockfs/held/a | grep -q ^EX@host1:; ls $M/.lockfs/waiting/a | grep -q ^001.EX@host2:; ls $M/.lockfs/hosts | tr '\\n' ' ' | grep -qx 'host1 host2 '")
+	until(b, "ls $M/.lockfs/waiting/a | grep -q ^001.EX@host2:")
+	b.OK("ls $M/.lockfs/held/a | grep -q ^EX@host1: && ls $M/.lockfs/hosts | tr '\\n' ' ' | grep -qx 'host1 host2 '")
 	a.OK("exec 9>&-")
 	r := w.Wait()
 	value, second, _ := strings.Cut(strings.TrimSpace(r.Out), "\n")
@@ -41,8 +50,8 @@ func TestTwoHosts(t *testing.T) {
 		t.Errorf("value %q, token %d after %d, %v", value, two, one, err)
 	}
 	waiter.OK("exec 9>&-")
-	b.OK("flock -n 8; flock -u 8")
-	a.OK("test $(cat $M/a) = one; exec 9<>$M/a")
+	b.OK("flock -n 8 && flock -u 8")
+	a.OK("exec 9<>$M/a && test $(cat <&9) = one")
 }
 
 // token FD prints the fencing token of a descriptor; the exit code is the errno.
@@ -82,9 +91,10 @@ func TestCutHost(t *testing.T) {
 		t.Errorf("the value that was held EX: valid=%s", out)
 	}
 	hosts[0].Heal()
-	both.OK("exec 8>&-; exec 6<>$M/a; echo again >&6; exec 6>&-; cat $M/b; cat <&7; touch $M/new")
+	both.OK("exec 8>&- && exec 6<>$M/a && echo -n replaced >&6 && exec 6>&- && cat $M/b && cat <&7 && touch $M/new")
 	both.Exits(1, "cat <&9")
-	both.OK("test $(cat " + hosts[1].Lock + "/a) = again; test -e " + hosts[1].Lock + "/new")
+	until(both, "test -e "+hosts[1].Lock+"/new")
+	both.OK("test $(cat " + hosts[1].Lock + "/a) = replaced")
 }
 
 // TestStoppedDaemon: the daemon is stopped for longer than its session, with requests in its queue. What it answers when
@@ -103,14 +113,38 @@ func TestStoppedDaemon(t *testing.T) {
 		fmt.Fprintf(&script, "{ { %s; } >/dev/null 2>&1; test $? = %s || echo 'wrong: %d'; } &\n", ask.command, ask.want, i)
 	}
 	script.WriteString("done; wait")
-	d.Signal(syscall.SIGSTOP)
+	stop(t, d)
 	p := s.Start(script.String())
 	p.Waits(3 * time.Second)
 	d.Signal(syscall.SIGCONT)
 	if r := p.Wait(); r.Code != 0 || r.Out != "" {
 		t.Errorf("after the stop: exit code %d\n%s%+v", r.Code, r.Out, asks)
 	}
-	s.OK("exec 6<>$M/a; echo -n new >&6; exec 6>&-; cat <&8; test $(cat $M/a) = new")
+	s.OK("exec 6<>$M/a && echo -n new >&6 && exec 6>&- && cat <&8 && test $(cat $M/a) = new")
+}
+
+// stop stops the daemon and waits until all its threads are.
+func stop(t *testing.T, d *harness.Daemon) {
+	t.Helper()
+	d.Signal(syscall.SIGSTOP)
+	for begin := time.Now(); ; time.Sleep(time.Millisecond) {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", d.PID()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		running := 0
+		for _, thread := range threads {
+			if stat, err := os.ReadFile(thread); err == nil && !strings.Contains(string(stat), ") T ") {
+				running++
+			}
+		}
+		if running == 0 {
+			return
+		}
+		if time.Since(begin) > 30*time.Second {
+			t.Fatalf("%d threads go on after SIGSTOP", running)
+		}
+	}
 }
 
 // TestSnapshotOnMount: a host that gets a snapshot in place of entries shows nothing of what its kernel has cached.
@@ -119,7 +153,7 @@ func TestSnapshotOnMount(t *testing.T) {
 	a, b := hosts[0].Shell(t), hosts[1].Shell(t)
 	a.OK("mkdir $M/d $M/e; for f in stays moves goes value mode swap1 swap2; do echo $f > $M/d/$f; done; setfattr -n user.x -v old $M/d/mode")
 	look := "for m in $M $P; do ls $m $m/d $m/e; for f in stays moves goes value mode new swap1 swap2; do stat -c '%n %s %a %i' $m/d/$f; cat $m/d/$f; done 2>/dev/null; stat -c '%s' $m/e/moved; done 2>/dev/null; getfattr --absolute-names --only-values -n user.x $M/d/mode"
-	b.OK("until test -e $M/d/swap2; do sleep 0.01; done; cat $M/d/swap2 >/dev/null")
+	until(b, "test $(getfattr --absolute-names --only-values -n user.x $M/d/mode 2>/dev/null) = old")
 	before := b.OK(look + "; true")
 	b.OK("exec 9<$P/d/value; cat <&9 >/dev/null; mkdir $M/mine") // the kernel knows more by now
 	hosts[1].Deafen()
@@ -146,22 +180,23 @@ func TestNamesAcrossHosts(t *testing.T) {
 	hosts := harness.StartHosts(t, 2, long, "lock")
 	a, b := hosts[0].Shell(t), hosts[1].Shell(t)
 	a.OK("mkdir $M/d")
+	until(b, "test -e $M/d")
 	for i := range 30 {
-		b.OK(fmt.Sprintf("ls $M/d; ! test -e $M/d/x%d; stat $M/d >/dev/null", i))
+		b.OK(fmt.Sprintf("ls $M/d && ! test -e $M/d/x%d && stat $M/d >/dev/null", i))
 		a.OK(fmt.Sprintf("touch $M/d/x%d", i))
 		// A lock that was never held before comes through the log, and so after the name.
 		if out := b.OK(fmt.Sprintf("exec 9<>$M/y%d; exec 9>&-; ls $M/d | grep -cx x%d; stat -c %%s $M/d/x%d", i, i, i)); out != "1\n0\n" {
 			t.Fatalf("name %d: %q", i, out)
 		}
 		a.OK(fmt.Sprintf("rm $M/d/x%d", i))
-		b.OK(fmt.Sprintf("exec 9<>$M/z%d; exec 9>&-; ! test -e $M/d/x%d; ! ls $M/d | grep -x x%d", i, i, i))
+		b.OK(fmt.Sprintf("exec 9<>$M/z%d; exec 9>&-; ! test -e $M/d/x%d && ! ls $M/d | grep -x x%d", i, i, i))
 	}
 }
 
 // TestFreshNames: three hosts open the same new names at once. Nobody is told that one exists, but for O_EXCL, where one
 // wins.
 func TestFreshNames(t *testing.T) {
-	const names = 300
+	const names = 1000
 	hosts := harness.StartHosts(t, 3, long, "lock")
 	for _, exclusive := range []bool{false, true} {
 		var pending []*harness.Pending
@@ -219,21 +254,23 @@ func TestCutOffHostCaches(t *testing.T) {
 	a, b, c := hosts[0].Shell(t), hosts[1].Shell(t), hosts[2].Shell(t)
 	a.OK("mkdir $M/d $M/d/sub; for i in 1 2 3; do echo v > $M/d/f$i; done; exec 9<>$M/y; exec 9>&-")
 	b.OK("exec 9<>$M/x; exec 9>&-; for i in 1 2 3; do exec 9<>$M/d/f$i; exec 9>&-; done; exec 9<>$M/d/sub/.lock; exec 9>&-")
+	until(c, "test -e $M/d/sub")
 	hosts[1].Cut()
 	var busy []*harness.Pending
 	for _, what := range []string{"rm $M/d/f1", "mv $M/d/f1 $M/d/g", "mv $M/d/f1 $M/d/f2", "rmdir $M/d/sub"} {
 		busy = append(busy, hosts[0].Shell(t).Start(what))
 	}
-	c.OK("mkdir $M/d/c; touch $M/d/c/x; ls $M/d; rm -r $M/d/c")
+	c.OK("mkdir $M/d/c && touch $M/d/c/x && ls $M/d && rm -r $M/d/c")
 	for _, p := range busy {
 		if r := p.Wait(); r.Code == 0 || !strings.Contains(r.Out, "busy") {
 			t.Fatalf("while the other's session lasts: %d %s", r.Code, r.Out)
 		}
 	}
-	a.OK("mkdir $M/d/new; touch $M/d/file; rm $M/d/file; cat $M/d/f1")
-	a.OK("until rm $M/d/f1 2>/dev/null; do sleep 0.1; done; mv $M/d/f2 $M/d/f3; rmdir $M/d/sub") // its session ends
+	a.OK("mkdir $M/d/new && touch $M/d/file && rm $M/d/file && cat $M/d/f1")
+	a.OK("until rm $M/d/f1 2>/dev/null; do sleep 0.1; done; mv $M/d/f2 $M/d/f3 && rmdir $M/d/sub") // its session ends
 	hosts[1].Heal()
-	b.OK("until test ! -e $M/d/f1; do sleep 0.01; done; exec 9<>$M/d/f3; cat <&9")
+	until(b, "test ! -e $M/d/f1")
+	b.OK("exec 9<>$M/d/f3 && cat <&9")
 }
 
 // TestStormBelow: three hosts take and drop CW below a directory without pause while a fourth waits for EX on it.
@@ -245,12 +282,12 @@ func TestStormBelow(t *testing.T) {
 	for i, d := range hosts[:3] {
 		for k := range 2 {
 			s := d.Shell(t)
-			s.OK("until test -e $M/d/f2; do sleep 0.01; done")
+			until(s, "test -e $M/d/f2")
 			storms = append(storms, s.Start(fmt.Sprintf("while test ! -e $T/over; do exec 9<>$M/d/f%d@cw; exec 9>&-; done", 1+(i+k)%2)))
 		}
 	}
 	for range 5 {
-		last.OK("exec 9<>$M/d/.lock; test $(ls $M/.lockfs/held/d/f* | grep -c CW) = 0; sleep 0.1; exec 9>&-")
+		last.OK("exec 9<>$M/d/.lock; sleep 0.1; exec 9>&-")
 	}
 	last.OK("touch $T/over")
 	for _, p := range storms {
