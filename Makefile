@@ -7,6 +7,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME   ?= 1m
 SEEDS      ?= 20000
 CHAOS      ?= 10
+PEERS      ?=
 
 .DEFAULT_GOAL := build
 
@@ -58,6 +59,10 @@ chaos: ## leaders killed and trees stormed on several hosts, CHAOS (10) times as
 .PHONY: bench
 bench: build ## what calls cost, beside go-fuse's loopback doing the same; then 100,000 locks
 	LOCKFS_BIN=build/lockfs tests/bench/run.sh
+
+.PHONY: bench-peers
+bench-peers: ## lockfs beside etcd, ZooKeeper, Redis and flock(2), on this machine in one run; results in build/peers
+	tests/peers/run.sh $(PEERS)
 
 .PHONY: man
 man: build ## manual pages, build/man
