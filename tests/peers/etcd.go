@@ -53,7 +53,8 @@ func etcdService(name, what string, lock func(*etcdClient, string) load.Lock) *s
 		return nil
 	}
 	s.dial = func(address string) (load.Client, error) {
-		c, err := dialEtcd(address)
+		node, hasty := strings.CutSuffix(address, impatient)
+		c, err := dialEtcd(node)
 		if err != nil {
 			return nil, err
 		}
@@ -62,9 +63,9 @@ func etcdService(name, what string, lock func(*etcdClient, string) load.Lock) *s
 			c.Close()
 			return nil, err
 		}
-		return &etcdClient{c, session, lock}, nil
+		return &etcdClient{c, session, lock, hasty}, nil
 	}
-	s.leader = func(*service) (func() error, []string, error) {
+	s.leader = func(*service) (outage func() error, others []string, err error) {
 		for i, address := range etcd.clients {
 			c, err := dialEtcd(address)
 			if err != nil {
@@ -79,7 +80,12 @@ func etcdService(name, what string, lock func(*etcdClient, string) load.Lock) *s
 			}
 			if status.Leader == status.Header.MemberId {
 				etcd.dead = etcd.servers[i]
-				return etcd.dead.kill, slices.Delete(slices.Clone(etcd.clients), i, i+1), nil
+				for j, other := range etcd.clients {
+					if j != i {
+						others = append(others, other+impatient)
+					}
+				}
+				return etcd.dead.kill, others, nil
 			}
 		}
 		return nil, nil, errors.New("etcd: no node leads")
@@ -92,6 +98,13 @@ func etcdService(name, what string, lock func(*etcdClient, string) load.Lock) *s
 	}
 	return s
 }
+
+// impatient is at the end of an address whose clients ask again after patience: what a node hands on to a leader that is
+// dead is answered only after seven seconds, and W5 is about the service, not about that.
+const (
+	impatient = "#impatient"
+	patience  = 300 * time.Millisecond
+)
 
 func startEtcd(dir string) error {
 	ports, err := free(2 * hosts)
@@ -182,6 +195,15 @@ type etcdClient struct {
 	*clientv3.Client
 	session *concurrency.Session
 	lock    func(*etcdClient, string) load.Lock
+	hasty   bool // see impatient
+}
+
+// context is that of a call.
+func (c *etcdClient) context() (context.Context, context.CancelFunc) {
+	if c.hasty {
+		return context.WithTimeout(context.Background(), patience)
+	}
+	return context.Background(), func() {}
 }
 
 func (c *etcdClient) Lock(name string) (load.Lock, error)  { return c.lock(c, name), nil }
@@ -197,7 +219,11 @@ type etcdMutexLock struct {
 	m *concurrency.Mutex
 }
 
-func (l *etcdMutexLock) Acquire() error { return l.m.Lock(context.Background()) }
+func (l *etcdMutexLock) Acquire() error {
+	ctx, cancel := l.c.context()
+	defer cancel()
+	return l.m.Lock(ctx)
+}
 
 func (l *etcdMutexLock) Try() (bool, error) {
 	err := l.m.TryLock(context.Background())
@@ -207,8 +233,13 @@ func (l *etcdMutexLock) Try() (bool, error) {
 	return err == nil, err
 }
 
-func (l *etcdMutexLock) Release() error { return l.m.Unlock(context.Background()) }
-func (l *etcdMutexLock) Remove() error  { return nil }
+func (l *etcdMutexLock) Release() error {
+	ctx, cancel := l.c.context()
+	defer cancel()
+	return l.m.Unlock(ctx)
+}
+
+func (l *etcdMutexLock) Remove() error { return nil }
 
 type etcdTxnLock struct {
 	c   *etcdClient
@@ -231,7 +262,7 @@ func (l *etcdTxnLock) take(ctx context.Context) (took bool, revision int64, err 
 }
 
 func (l *etcdTxnLock) Acquire() error {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := l.c.context()
 	defer cancel()
 	for {
 		took, revision, err := l.take(ctx)
@@ -267,7 +298,9 @@ func (l *etcdTxnLock) Try() (bool, error) {
 }
 
 func (l *etcdTxnLock) Release() error {
-	_, err := l.c.Delete(context.Background(), l.key)
+	ctx, cancel := l.c.context()
+	defer cancel()
+	_, err := l.c.Delete(ctx, l.key)
 	return err
 }
 

@@ -74,6 +74,13 @@ func redisService(name, what string, k kind, n int, flags []string) *service {
 	return s
 }
 
+// silent keeps the library from printing what its calls answer anyway.
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
+
+func init() { redis.SetLogger(silent{}) }
+
 func awaitRedis(p *server, address string) error {
 	return await(p, func() error {
 		c := redis.NewClient(&redis.Options{Addr: address, MaxRetries: -1})

@@ -168,7 +168,7 @@ func (z zkClient) Lock(name string) (load.Lock, error) {
 // Fresh leaves it to the recipe to make the lock's node.
 func (z zkClient) Fresh(name string) (load.Lock, error) {
 	path := "/" + name
-	return zkLock{z.c, path, zk.NewLock(z.c, path, zk.WorldACL(zk.PermAll))}, nil
+	return &zkLock{c: z.c, path: path, l: zk.NewLock(z.c, path, zk.WorldACL(zk.PermAll))}, nil
 }
 
 func (z zkClient) Value(name string) (load.Value, error) {
@@ -182,15 +182,41 @@ func (z zkClient) Value(name string) (load.Value, error) {
 func (z zkClient) Close() error { z.c.Close(); return nil }
 
 type zkLock struct {
-	c    *zk.Conn
-	path string
-	l    *zk.Lock
+	c     *zk.Conn
+	path  string
+	l     *zk.Lock
+	sweep bool // an acquire failed, which may have left its node in the queue
 }
 
-func (l zkLock) Acquire() error { return l.l.Lock() }
+func (l *zkLock) Acquire() error {
+	if l.sweep {
+		if err := l.sweepUp(); err != nil {
+			return err
+		}
+	}
+	err := l.l.Lock()
+	l.sweep = err != nil
+	return err
+}
+
+// sweepUp takes away what an acquire of this client has left in the queue: the recipe would wait for it.
+func (l *zkLock) sweepUp() error {
+	children, _, err := l.c.Children(l.path)
+	if errors.Is(err, zk.ErrNoNode) {
+		return nil
+	}
+	for _, child := range children {
+		_, stat, e := l.c.Exists(l.path + "/" + child)
+		if e == nil && stat.EphemeralOwner == l.c.SessionID() {
+			e = l.c.Delete(l.path+"/"+child, -1)
+		}
+		err = errors.Join(err, e)
+	}
+	return err
+}
 
 // Try looks before it takes: the recipe has no other way.
-func (l zkLock) Try() (bool, error) {
+func (l *zkLock) Try() (bool, error) {
 	children, _, err := l.c.Children(l.path)
 	if err != nil && !errors.Is(err, zk.ErrNoNode) {
 		return false, err
@@ -201,8 +227,8 @@ func (l zkLock) Try() (bool, error) {
 	return true, l.l.Lock()
 }
 
-func (l zkLock) Release() error { return l.l.Unlock() }
-func (l zkLock) Remove() error  { return l.c.Delete(l.path, -1) }
+func (l *zkLock) Release() error { return l.l.Unlock() }
+func (l *zkLock) Remove() error  { return l.c.Delete(l.path, -1) }
 
 type zkValue struct {
 	c    *zk.Conn

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -39,17 +40,24 @@ type files struct {
 	dir   string
 	flock bool
 	open  []uintptr // descriptors that live as long as the client
+	made  []string  // directories of names that have one, gone with the client if they are empty
 }
 
 func (f *files) Close() error {
 	for _, fd := range f.open {
 		closeFD(fd)
 	}
+	for _, dir := range f.made {
+		unix.Rmdir(dir)
+	}
 	return nil
 }
 
-// fileMode is that of all that is made.
-const fileMode = 0o666
+// fileMode and dirMode are those of all that is made.
+const (
+	fileMode = 0o666
+	dirMode  = 0o777
+)
 
 func (f *files) Lock(name string) (Lock, error) {
 	l, err := f.fresh(name)
@@ -82,6 +90,12 @@ func (f *files) Fresh(name string) (Lock, error) {
 
 func (f *files) fresh(name string) (fileName, error) {
 	full := filepath.Join(f.dir, name)
+	if dir := filepath.Dir(full); dir != f.dir && !slices.Contains(f.made, dir) {
+		if err := unix.Mkdir(dir, dirMode); err != nil && err != unix.EEXIST {
+			return fileName{}, fmt.Errorf("mkdir %s: %w", dir, err)
+		}
+		f.made = append(f.made, dir)
+	}
 	path, err := unix.BytePtrFromString(full)
 	return fileName{path, full}, err
 }

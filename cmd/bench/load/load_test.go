@@ -79,6 +79,9 @@ func (l memoryLock) Acquire() error {
 func (l memoryLock) Try() (bool, error) { return l.s.take(l.name, false), nil }
 
 func (l memoryLock) Release() error {
+	if l.s.down.Load() {
+		return errDown
+	}
 	l.s.mu.Lock()
 	defer l.s.mu.Unlock()
 	delete(l.s.held, l.name)
@@ -229,7 +232,6 @@ func TestFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Dismiss()
 	dir := t.TempDir()
 	for _, w := range Workloads {
 		if w.Name == "W5" {
@@ -242,13 +244,19 @@ func TestFiles(t *testing.T) {
 				continue
 			}
 			if f, err := c.Measure(j); err != nil || f.Ops == 0 {
+				c.Dismiss()
 				t.Fatalf("%s by %s: %v, %d operations", w.Name, by, err, f.Ops)
 			}
 		}
 	}
+	c.Dismiss()
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
+	if c, err = Processes(4, "worker"); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Dismiss()
 	j := job("W3")
 	j.Addresses = []string{"open:" + dir}
 	if _, err := c.Measure(j); err == nil || !strings.Contains(err.Error(), "does not exclude") {

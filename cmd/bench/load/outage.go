@@ -17,17 +17,22 @@ const (
 // first new lock was granted whose request began later. Calls that fail meanwhile are made again.
 func prepareOutage(t *turn) (act, error) {
 	if t.Worker%2 == 1 {
-		return prepareNewcomer(t), nil
+		return prepareNewcomer(t), t.settle()
 	}
 	lock, err := t.client.Lock(t.own(t.Worker))
 	if err != nil {
 		return act{}, err
 	}
-	pair := func() error {
-		if err := lock.Acquire(); err != nil {
-			return err
+	held := false
+	pair := func() (err error) { // a release that failed is made again first
+		if !held {
+			if err := lock.Acquire(); err != nil {
+				return err
+			}
 		}
-		return lock.Release()
+		err = lock.Release()
+		held = err != nil
+		return err
 	}
 	if err := warm(pair); err != nil {
 		return act{}, err
@@ -69,7 +74,7 @@ func (t *turn) over(now int64) (done, late bool) {
 func prepareNewcomer(t *turn) act {
 	var locks []Lock
 	fresh := func() error {
-		l, err := t.client.Fresh(fmt.Sprintf("%s.%d", t.own(t.Worker), len(locks)))
+		l, err := t.client.Fresh(t.one(t.Worker, len(locks)))
 		if err != nil {
 			return err
 		}

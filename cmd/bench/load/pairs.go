@@ -68,12 +68,22 @@ func preparePairs(t *turn) (act, error) {
 	return a, nil
 }
 
+// one names the i-th lock of a worker that uses many. Each worker has a directory of its own, since a kernel makes the files
+// of one directory one after the other.
+func (t *turn) one(worker, i int) string { return fmt.Sprintf("%s/%d", t.own(worker), i) }
+
+// settle makes the worker's directory before the clock starts.
+func (t *turn) settle() error {
+	_, err := t.client.Fresh(t.one(t.Worker, 0))
+	return err
+}
+
 // prepareFresh is W6: every acquire is of a name that nobody used.
 func prepareFresh(t *turn) (act, error) {
 	var locks []Lock
 	held := false
 	next := func() (Lock, error) {
-		l, err := t.client.Fresh(fmt.Sprintf("%s.%d", t.own(t.Worker), len(locks)))
+		l, err := t.client.Fresh(t.one(t.Worker, len(locks)))
 		if err == nil {
 			locks = append(locks, l)
 			err = l.Acquire()
@@ -94,7 +104,7 @@ func prepareFresh(t *turn) (act, error) {
 			held = true
 			return locks[0].Acquire()
 		},
-		check: func() error { return t.refused(t.own(t.neighbour()) + ".0") },
+		check: func() error { return t.refused(t.one(t.neighbour(), 0)) },
 		undo: func() {
 			if held {
 				locks[0].Release()
@@ -103,7 +113,7 @@ func prepareFresh(t *turn) (act, error) {
 				l.Remove()
 			}
 		},
-	}, nil
+	}, t.settle()
 }
 
 // sampled is how many of a neighbour's held locks a client of W4 tries to have.
@@ -112,13 +122,12 @@ const sampled = 4
 // prepareHeld is W4: the clients take locks and keep them.
 func prepareHeld(t *turn) (act, error) {
 	var locks []Lock
-	name := func(worker, i int) string { return fmt.Sprintf("%s.%d", t.own(worker), i) }
 	return act{
 		run: func(o *outcome) error {
 			began := time.Now()
 			last := time.Duration(0)
 			for i := range t.Locks {
-				l, err := t.client.Fresh(name(t.Worker, i))
+				l, err := t.client.Fresh(t.one(t.Worker, i))
 				if err != nil {
 					return err
 				}
@@ -135,7 +144,7 @@ func prepareHeld(t *turn) (act, error) {
 		},
 		check: func() error {
 			for i := 0; i < t.Locks; i += max(1, t.Locks/sampled) {
-				if err := t.refused(name(t.neighbour(), i)); err != nil {
+				if err := t.refused(t.one(t.neighbour(), i)); err != nil {
 					return err
 				}
 			}
@@ -149,5 +158,5 @@ func prepareHeld(t *turn) (act, error) {
 				l.Remove()
 			}
 		},
-	}, nil
+	}, t.settle()
 }
