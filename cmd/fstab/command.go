@@ -91,7 +91,7 @@ func Main(args []string, out, errs io.Writer) int {
 
 // How long a daemon that uses the data directory has to end: umount(8) does not wait for it.
 const (
-	formerTime  = 5 * time.Second
+	formerTime  = 15 * time.Second
 	formerAgain = 100 * time.Millisecond
 )
 
