@@ -104,9 +104,9 @@ func (q *Queue[H]) checkLine() error {
 			nconv++
 		}
 	}
-	if nconv != q.nconv || passers != q.passers || len(q.line) > 0 && int(q.head) >= len(q.line) {
+	if l := q.line; l != nil && (nconv != l.nconv || passers != l.passers || len(l.list) > 0 && int(l.head) >= len(l.list)) {
 		return fmt.Errorf("line of %d from %d: %d conversions, should be %d; %d may pass, should be %d",
-			len(q.line), q.head, q.nconv, nconv, q.passers, passers)
+			len(l.list), l.head, l.nconv, nconv, l.passers, passers)
 	}
 	return nil
 }

@@ -39,12 +39,12 @@ func (q *Queue[H]) Cycle(h H) []H {
 // cannot: nobody in the conversion queue waits for it.
 func (q *Queue[H]) cyclic() int {
 	line := q.waiters()
-	for i := int(q.nconv); i < len(line); i++ {
+	for i := q.conversions(); i < len(line); i++ {
 		if len(line[i].own) > 0 || line[i].ownShared != [2]uint32{} {
 			return len(line)
 		}
 	}
-	return int(q.nconv)
+	return q.conversions()
 }
 
 // search is a depth-first search from target back to it.

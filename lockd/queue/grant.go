@@ -11,7 +11,7 @@ func (q *Queue[H]) now(w *waiter[H]) Mode {
 	if had != None && had.Covers(w.target(had, w.mode)) {
 		return w.target(had, w.mode) // gives up, or asks for nothing new
 	}
-	if len(q.line) > 0 && !q.mayPass(w, q.ahead(w)) {
+	if q.Waiters() > 0 && !q.mayPass(w, q.ahead(w)) {
 		return None
 	}
 	return q.fit(w, had)
@@ -26,7 +26,7 @@ func (q *Queue[H]) ahead(w *waiter[H]) []waiter[H] {
 	case !w.conv && w.flags&HeadQue == 0:
 		return line
 	case !w.conv || w.flags&(QueCvt|HeadQue) == QueCvt:
-		return line[:q.nconv]
+		return line[:q.conversions()]
 	}
 	return nil // conversions are granted in place (fs/dlm/lock.c, "DCT")
 }
@@ -160,7 +160,7 @@ func (q *Queue[H]) grant(w *waiter[H], m Mode) {
 // requests when no conversion waits. Those that wait are passed only by their
 // own owner's requests, and by NL once the ceiling admits it.
 func (q *Queue[H]) advance() (grants []Grant[H]) {
-	if len(q.line) == 0 || q.ceiling == None {
+	if q.Waiters() == 0 || q.ceiling == None {
 		return nil
 	}
 	for i := 0; i < q.Waiters(); {
@@ -170,7 +170,7 @@ func (q *Queue[H]) advance() (grants []Grant[H]) {
 			m = q.fit(w, had)
 		}
 		if m == None {
-			if q.passers == 0 {
+			if q.line.passers == 0 {
 				break
 			}
 			i++

@@ -64,18 +64,23 @@ func (q *Queue[H]) Shared(m Mode) int { return int(q.shared[sharedIndex(m)]) }
 func (q *Queue[H]) Holders() int { return len(q.granted) }
 
 // Waiters returns the number of requests and conversions that wait.
-func (q *Queue[H]) Waiters() int { return len(q.line) - int(q.head) }
+func (q *Queue[H]) Waiters() int {
+	if q.line == nil {
+		return 0
+	}
+	return len(q.line.list) - int(q.line.head)
+}
 
 // Len returns the number of listed locks and of waiting requests. A holder that
 // waits for a conversion counts in both.
 func (q *Queue[H]) Len() int { return q.Holders() + q.Waiters() }
 
 // Empty reports whether nothing is granted, intents included, and nothing waits.
-func (q *Queue[H]) Empty() bool { return q.present == 0 && len(q.line) == 0 }
+func (q *Queue[H]) Empty() bool { return q.present == 0 && q.Waiters() == 0 }
 
 // Head returns the first of those that wait: the one to be granted next.
 func (q *Queue[H]) Head() (Entry[H], bool) {
-	if len(q.line) == 0 {
+	if q.Waiters() == 0 {
 		return Entry[H]{}, false
 	}
 	return q.entry(0), true

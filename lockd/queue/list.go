@@ -88,7 +88,20 @@ func (q *Queue[H]) sub(m Mode) {
 }
 
 // waiters returns the line: the conversions, then the new requests.
-func (q *Queue[H]) waiters() []waiter[H] { return q.line[q.head:] }
+func (q *Queue[H]) waiters() []waiter[H] {
+	if q.line == nil {
+		return nil
+	}
+	return q.line.list[q.line.head:]
+}
+
+// conversions returns how many of the line are conversions.
+func (q *Queue[H]) conversions() int {
+	if q.line == nil {
+		return 0
+	}
+	return int(q.line.nconv)
+}
 
 // find returns the holder's place in the line, or -1.
 func (q *Queue[H]) find(h H) int {
@@ -107,7 +120,7 @@ func (q *Queue[H]) place(w *waiter[H]) int {
 	case w.conv && w.flags&HeadQue != 0:
 		return 0
 	case w.conv || w.flags&HeadQue != 0:
-		return int(q.nconv)
+		return q.conversions()
 	}
 	return q.Waiters()
 }
@@ -123,35 +136,40 @@ func (w *waiter[H]) passes() uint32 {
 
 // insert puts w at place i of the line.
 func (q *Queue[H]) insert(i int, w waiter[H]) {
-	if q.head > 0 && len(q.line) == cap(q.line) {
-		n := copy(q.line, q.waiters())
-		clear(q.line[n:])
-		q.line, q.head = q.line[:n], 0
+	if q.line == nil {
+		q.line = new(line[H])
 	}
-	q.line = slices.Insert(q.line, int(q.head)+i, w)
+	l := q.line
+	if l.head > 0 && len(l.list) == cap(l.list) {
+		n := copy(l.list, q.waiters())
+		clear(l.list[n:])
+		l.list, l.head = l.list[:n], 0
+	}
+	l.list = slices.Insert(l.list, int(l.head)+i, w)
 	if w.conv {
-		q.nconv++
+		l.nconv++
 	}
-	q.passers += w.passes()
+	l.passers += w.passes()
 }
 
 // remove takes the waiter at place i out of the line. From the front it costs
 // nothing; the room is used again.
 func (q *Queue[H]) remove(i int) {
-	at := int(q.head) + i
-	w := &q.line[at]
+	l := q.line
+	at := int(l.head) + i
+	w := &l.list[at]
 	if w.conv {
-		q.nconv--
+		l.nconv--
 	}
-	q.passers -= w.passes()
+	l.passers -= w.passes()
 	if i == 0 {
 		*w = waiter[H]{}
-		q.head++
+		l.head++
 	} else {
-		q.line = slices.Delete(q.line, at, at+1)
+		l.list = slices.Delete(l.list, at, at+1)
 	}
-	if int(q.head) == len(q.line) {
-		q.line, q.head = spare(q.line), 0
+	if int(l.head) == len(l.list) {
+		l.list, l.head = spare(l.list), 0
 	}
 }
 
@@ -160,6 +178,8 @@ func (q *Queue[H]) Clone() Queue[H] {
 	c := *q
 	c.granted = slices.Clone(q.granted)
 	c.index = maps.Clone(q.index)
-	c.line, c.head = slices.Clone(q.waiters()), 0
+	if q.line != nil {
+		c.line = &line[H]{list: slices.Clone(q.waiters()), nconv: q.line.nconv, passers: q.line.passers}
+	}
 	return c
 }

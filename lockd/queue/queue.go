@@ -55,15 +55,20 @@ type Grant[H comparable] struct {
 type Queue[H comparable] struct {
 	granted []held[H]     // listed locks, in no order that means anything
 	index   map[H]int32   // holder → position in granted; nil while they are few
-	line    []waiter[H]   // from head on: first conversions, then new requests
+	line    *line[H]      // nil: nobody ever waited
 	count   [modes]uint32 // granted locks and intents by mode
 	shared  [2]uint32     // of these, intents: CR, CW
-	head    uint32        // start of line; what is before is free room
-	nconv   uint32        // how many of the line are conversions
-	passers uint32        // how many of the line might overtake others
 	present modeSet       // modes with count > 0
 	loose   modeSet       // intents of these modes may overlap own locks (for Check)
 	ceiling Mode
+}
+
+// line is those who wait.
+type line[H comparable] struct {
+	list    []waiter[H] // from head on: first conversions, then new requests
+	head    uint32      // what is before is free room
+	nconv   uint32      // how many are conversions
+	passers uint32      // how many might overtake others
 }
 
 // held is a granted lock.
@@ -236,7 +241,7 @@ func (q *Queue[H]) Lower(h H, m Mode) []Grant[H] {
 // or conversion if there is one. It does nothing if it has neither.
 func (q *Queue[H]) Release(h H) []Grant[H] {
 	i, j := q.position(h), -1
-	if len(q.line) > 0 {
+	if q.Waiters() > 0 {
 		j = q.find(h)
 	}
 	if i >= 0 {
@@ -245,7 +250,7 @@ func (q *Queue[H]) Release(h H) []Grant[H] {
 	if j >= 0 {
 		q.remove(j)
 	}
-	if len(q.line) == 0 || i < 0 && j < 0 {
+	if q.Waiters() == 0 || i < 0 && j < 0 {
 		return nil
 	}
 	return q.advance()
@@ -303,9 +308,9 @@ func (q *Queue[H]) SetOwn(h H, own []H, shared [2]uint32) []Grant[H] {
 		return nil
 	}
 	w := &q.waiters()[j]
-	q.passers -= w.passes()
+	q.line.passers -= w.passes()
 	w.own, w.ownShared = slices.Clone(own), shared
-	q.passers += w.passes()
+	q.line.passers += w.passes()
 	return q.advance()
 }
 

@@ -47,7 +47,7 @@ func Restore[H comparable](ceiling Mode, shared [2]uint32, entries []Entry[H]) (
 	}
 	slices.SortFunc(waiting, func(a, b Entry[H]) int { return a.Place - b.Place })
 	for i, e := range waiting {
-		if e.Place != i+1 || e.Convert && int(q.nconv) < i {
+		if e.Place != i+1 || e.Convert && q.conversions() < i {
 			return Queue[H]{}, fmt.Errorf("%w: %v waits in place %d", ErrCorrupt, e.Holder, e.Place)
 		}
 		q.insert(i, waiter[H]{
