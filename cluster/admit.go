@@ -119,7 +119,7 @@ func (n *Node) list(ctx context.Context, h state.Host) error {
 		return err
 	}
 	if is, there := n.view().Host(h.ID); !there || is != h {
-		return fmt.Errorf("host %s cannot be put on the list of hosts: it is full", h.Name)
+		return fmt.Errorf("host %s cannot be put on the list of hosts: its name is taken, or the list is full", h.Name)
 	}
 	return nil
 }

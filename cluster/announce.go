@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -257,5 +256,3 @@ func printable(s string) string {
 		return r
 	}, strings.ToValidUTF8(s[:min(len(s), 1024)], "?"))
 }
-
-var errNoLeader = errors.New("no member of the cluster knows a leader now")

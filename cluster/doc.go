@@ -11,9 +11,12 @@
 // # What is on disk
 //
 //	lock         flock of the running daemon, and its pid
-//	lockfs.db    who this host is, raft's term and vote, the list of the log's segments, the mounts of the last run
+//	lockfs.db    who this host is, raft's term and vote, the list of the log's segments, the mounts of the last run, where to
+//	             look for the others
 //	log/         the log's segments, 4 MiB each, and a reserve of two more
 //	snapshots/   the newest snapshot
+//	init         RequestInit asks for a cluster, and init.answer says why there is none
+//	old-TIME/    what Config.Reset moved aside
 //
 // An entry is on disk, with one fsync for all that are appended together, before it is applied or answered. A
 // snapshot is taken after 32,768 entries or 16 MiB of them (or the size of the last snapshot, if that is more), and
@@ -35,8 +38,19 @@
 // used up too, appends fail: raft steps down, proposals fail with [ErrNoSpace], and the node elects itself and
 // goes on as soon as there is room. Nothing acknowledged is lost, reads go on, but leases run out.
 //
-// # Seams for more hosts
+// # Members
 //
-// The state's sessions, the leader's duty (duty.go), the barrier of a tenure (tenure.go), the advertised address and the
-// transport are those of a cluster of many. Propose and Renew go to raft of this very host.
+// A host is founder of its cluster, or waits until a member admits it (announce.go, admit.go, founding.go); what it is stands in
+// lockfs.db before anything follows from it, so a crash neither founds a second cluster nor forgets a first.
+//
+//	           RequestInit
+//	waiting ─────────────────► founding ──► member ──────────────► gone
+//	   │                          ▲            ▲   Leave, RemoveHost
+//	   └── gossip shows a member, │            │
+//	       its leader admits ─────┼────────────┘
+//	                  no Join ────┘
+//
+// The leader alone changes the members, one at a time, and sees to it that enough of those that are there have a vote
+// (members.go). Names and addresses are on the list of hosts in the state; the newest address that is known of a host counts, and
+// whoever answers there has to be that host (addresses.go).
 package cluster

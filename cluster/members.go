@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"time"
@@ -19,7 +20,8 @@ import (
 // and out of the configuration then. So a host in the configuration whose removal was applied is to be taken out, whoever
 // leads now.
 //
-// All changes are the leader's, one at a time (alter). It looks after the votes each lookEvery:
+// All changes are the leader's, one at a time (alter). It looks after the votes whenever something is new about a host, and
+// each lookEvery while something is still to be done:
 //
 //   - While there are fewer voters than Config.Voters, a host without a vote that is alive and has caught up gets one; its log
 //     is on disk before (Prepare).
@@ -58,9 +60,10 @@ func (n *Node) members() {
 		}
 		if v.tenure != t {
 			v = votes{node: n, tenure: t, silent: map[raft.ServerID]time.Time{}}
+		}
+		if look.Stop(); v.look() {
 			look.Reset(lookEvery)
 		}
-		v.look()
 	}
 }
 
@@ -111,6 +114,7 @@ func (n *Node) noteHosts(changes []state.Change) {
 			n.mu.Lock()
 			delete(n.removed, c.Host)
 			n.mu.Unlock()
+		case state.SessionOpened, state.SessionEnded:
 		default:
 			continue
 		}
@@ -148,8 +152,8 @@ type votes struct {
 	failing time.Time                   // since when no vote could be given or taken; zero: nothing is in the way
 }
 
-// look does what is to be done next, if anything.
-func (v *votes) look() {
+// look does what is to be done next, if anything, and says whether to look again soon though nothing new is heard.
+func (v *votes) look() (again bool) {
 	n := v.node
 	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 	defer cancel()
@@ -157,7 +161,7 @@ func (v *votes) look() {
 	for _, s := range servers {
 		if n.isRemoved(string(s.ID)) {
 			v.report("a host that was removed from the list keeps its place", n.takeOut(ctx, s.ID))
-			return
+			return true
 		}
 	}
 	voters, gone := 0, []raft.ServerID(nil)
@@ -173,8 +177,13 @@ func (v *votes) look() {
 			voters++
 		}
 	}
+	maps.DeleteFunc(v.silent, func(id raft.ServerID, _ time.Time) bool {
+		s, is := n.configured(id)
+		return !is || s.Suffrage != raft.Voter
+	})
+	again = len(v.silent) > 0
 	if voters >= n.config.Voters && len(gone) == 0 {
-		return
+		return again
 	}
 	for _, id := range others {
 		if n.seems(string(id)) != StateAlive {
@@ -182,18 +191,20 @@ func (v *votes) look() {
 		}
 		if err := n.promote(ctx, id); err != nil {
 			v.report("a host cannot be given a vote yet", err)
+			again = true
 			continue
 		}
 		v.report("", nil)
-		if voters++; voters > n.config.Voters && len(gone) > 0 {
+		if len(gone) > 0 {
 			v.report("a voter that is gone cannot be replaced", n.demote(ctx, gone[0]))
 		}
 		token(n.lookAround) // there may be more to do
-		return
+		return true
 	}
 	if voters > n.config.Voters && len(gone) > 0 { // the one that takes its place is there already
 		v.report("a voter that is gone cannot be replaced", n.demote(ctx, gone[0]))
 	}
+	return again
 }
 
 // report says what is in the way once it was for long: that a host has yet to catch up is ordinary.

@@ -151,6 +151,7 @@ func (n *Node) Start(host Host) error {
 func (n *Node) applied(b appliedBatch) {
 	if b.members {
 		n.hints.changed()
+		token(n.lookAround)
 	}
 	n.noteHosts(b.changes)
 	n.hints.applied(b.index, b.term)
