@@ -23,10 +23,11 @@ type Host interface {
 type machine struct {
 	state     *state.State
 	host      Host
-	watch     func(appliedBatch) // the node's own look at what was applied, before the host's
-	replaced  func(*state.View)  // and at a whole new state
-	installed func()             // after that, if it came from the leader
-	fail      func(error)        // the node must stop
+	committed func(index, term uint64) // hears of each batch before it is applied
+	watch     func(appliedBatch)       // the node's own look at what was applied, before the host's
+	replaced  func(*state.View)        // and at a whole new state
+	installed func()                   // after that, if it came from the leader
+	fail      func(error)              // the node must stop
 
 	failed  error // set by the applying goroutine, which alone reads it
 	applied atomic.Uint64
@@ -35,9 +36,8 @@ type machine struct {
 
 // appliedBatch is some entries that were applied in one go.
 type appliedBatch struct {
-	index, term uint64 // of the last
-	members     bool   // the members of the cluster may have changed
-	changes     []state.Change
+	members bool // the members of the cluster may have changed
+	changes []state.Change
 }
 
 var _ raft.BatchingFSM = (*machine)(nil)
@@ -47,6 +47,8 @@ func (m *machine) Apply(l *raft.Log) any { return m.ApplyBatch([]*raft.Log{l})[0
 // ApplyBatch applies entries in one go and publishes one view. The answers are nil or an error.
 func (m *machine) ApplyBatch(logs []*raft.Log) []any {
 	answers := make([]any, len(logs))
+	last := logs[len(logs)-1]
+	m.committed(last.Index, last.Term)
 	var changes []state.Change
 	members := false
 	for i, l := range logs {
@@ -69,12 +71,10 @@ func (m *machine) ApplyBatch(logs []*raft.Log) []any {
 	}
 	if m.failed == nil {
 		view := m.state.View()
-		index := logs[len(logs)-1].Index
 		m.view.Store(view)
-		m.applied.Store(index)
-		last := logs[len(logs)-1]
-		m.watch(appliedBatch{last.Index, last.Term, members, changes})
-		m.host.Applied(index, changes, view)
+		m.applied.Store(last.Index)
+		m.watch(appliedBatch{members, changes})
+		m.host.Applied(last.Index, changes, view)
 	}
 	return answers
 }
@@ -123,7 +123,7 @@ type snapshot struct{ view *state.View }
 
 func (s snapshot) Persist(sink raft.SnapshotSink) error {
 	if to, is := sink.(*snapshotSink); is {
-		to.own = true
+		to.mine()
 	}
 	if _, err := s.view.WriteTo(sink); err != nil {
 		return fmt.Errorf("write a snapshot: %w", err)

@@ -10,11 +10,11 @@ import (
 )
 
 // hinter tells followers of commits. raft tells them with its next message, which without further entries is up to
-// CommitTimeout late; so after applying an entry the leader sends each of them an AppendEntries of no entries.
+// CommitTimeout late; so when it is about to apply an entry the leader sends each of them an AppendEntries of no entries.
 // What makes that safe:
 //
 //   - Its term is CurrentTerm, read equal before and after State was seen to be Leader: this host led in that term.
-//   - Its commit index and its previous entry are both the entry applied, with that entry's own term. So the follower takes it
+//   - Its commit index and its previous entry are both that entry, with its own term. So the follower takes it
 //     only if it has that very entry, and then (log matching) everything before it as the leader has it.
 //   - It never goes to the leader itself, who would take a wrong term for another leader's.
 //
@@ -43,7 +43,7 @@ type leads interface {
 	GetConfiguration() raft.ConfigurationFuture
 }
 
-// commit is an entry that was applied here, so it is committed.
+// commit is an entry that raft had applied here, so it is committed.
 type commit struct{ index, term uint64 }
 
 // hinted is a follower being told.
@@ -65,8 +65,8 @@ func newHinter(trans raft.Transport, self raft.ServerID) *hinter {
 	return &hinter{trans: trans, self: self, followers: map[raft.ServerID]*hinted{}}
 }
 
-// applied is told of the newest entry applied, by the applying goroutine.
-func (h *hinter) applied(index, term uint64) {
+// committed is told of the newest entry that is about to be applied, by the applying goroutine.
+func (h *hinter) committed(index, term uint64) {
 	if !h.active.Load() {
 		return
 	}

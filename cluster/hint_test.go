@@ -96,7 +96,7 @@ func hintTest(t *testing.T, answer func(int, *raft.AppendEntriesRequest, *raft.A
 
 func TestHintIsSafe(t *testing.T) {
 	hintTest(t, nil, func(h *hinter, _ *fakeLeads, trans *fakeTransport) {
-		h.applied(20, 5) // an entry of an older term
+		h.committed(20, 5) // an entry of an older term
 		synctest.Wait()
 		if len(trans.sent) != 1 || trans.to[0] != "f" {
 			t.Fatalf("%d hints, to %v: one follower, and never this host", len(trans.sent), trans.to)
@@ -113,7 +113,7 @@ func TestHintIsSafe(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			hintTest(t, nil, func(h *hinter, r *fakeLeads, trans *fakeTransport) {
 				change(r)
-				h.applied(20, 7)
+				h.committed(20, 7)
 				synctest.Wait()
 				if len(trans.sent) != 0 {
 					t.Errorf("hinted: %+v", trans.sent)
@@ -131,7 +131,7 @@ func TestHintNewestWins(t *testing.T) {
 	}
 	hintTest(t, answer, func(h *hinter, _ *fakeLeads, trans *fakeTransport) {
 		for i := uint64(1); i <= 10; i++ {
-			h.applied(i, 7)
+			h.committed(i, 7)
 			time.Sleep(time.Millisecond)
 		}
 		time.Sleep(time.Second)
@@ -162,7 +162,7 @@ func TestHintRefused(t *testing.T) {
 			}
 			hintTest(t, answer, func(h *hinter, _ *fakeLeads, trans *fakeTransport) {
 				started := time.Now()
-				h.applied(20, 7)
+				h.committed(20, 7)
 				time.Sleep(time.Second)
 				synctest.Wait()
 				if n := len(trans.sent); n < x.min || n > x.max || last.Sub(started) > hintFor+maxHintPause {
@@ -178,14 +178,14 @@ func TestHintStops(t *testing.T) {
 	hintTest(t, nil, func(h *hinter, r *fakeLeads, trans *fakeTransport) {
 		r.servers = append(r.servers, raft.Server{ID: "g", Address: "g:1", Suffrage: raft.Nonvoter})
 		h.changed()
-		h.applied(1, 7)
+		h.committed(1, 7)
 		synctest.Wait()
 		r.servers = r.servers[:1]
 		h.changed()
-		h.applied(2, 7)
+		h.committed(2, 7)
 		synctest.Wait()
 		h.lead(false)
-		h.applied(3, 7)
+		h.committed(3, 7)
 		synctest.Wait()
 		if got := trans.indexes(); !slices.Equal(got, []uint64{1, 1}) {
 			t.Errorf("hints of %v to %v", got, trans.to)

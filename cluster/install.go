@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
@@ -23,6 +24,8 @@ type snapshotStore struct {
 	replace func(by installed) error // called just before an installed one takes its place
 	room    func() error             // not nil: there is no room for more
 	unknown func(error)              // an installed one is of a newer version
+	stall   time.Duration            // for how long nothing may come of one from the leader before hangUp
+	hangUp  func(why string)         // breaks the connections with the leader
 }
 
 var _ raft.SnapshotStore = (*snapshotStore)(nil)
@@ -43,8 +46,16 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 		}
 		return nil, err
 	}
-	return &snapshotSink{SnapshotSink: to, store: s, is: installed{index, term}}, nil
+	sink := &snapshotSink{SnapshotSink: to, store: s, is: installed{index, term}}
+	if s.hangUp != nil {
+		sink.stalled = time.AfterFunc(s.stall, func() { s.hangUp("nothing more comes of it") })
+	}
+	return sink, nil
 }
+
+// snapshotStall is how long raft waits for more of a snapshot from the leader; it does nothing else meanwhile, follows no other leader
+// and gives no vote. A leader that is stopped or cut off in the middle would hold it up for as long as the connection lasts.
+const snapshotStall = 5 * time.Second
 
 // The bytes that a snapshot from the leader may have, and after how many of them the room is looked at.
 const (
@@ -59,6 +70,7 @@ type snapshotSink struct {
 	is    installed
 	own   bool
 
+	stalled *time.Timer // nil, or runs while more is to come
 	size    int64
 	asked   int64          // the size when there was room
 	check   *io.PipeWriter // to who reads along; nil before the first byte
@@ -67,11 +79,27 @@ type snapshotSink struct {
 
 func (s *snapshotSink) Write(b []byte) (int, error) {
 	if !s.own {
+		if s.stalled != nil {
+			s.stalled.Reset(s.store.stall)
+		}
 		if err := s.look(b); err != nil {
 			return 0, err
 		}
 	}
 	return s.SnapshotSink.Write(b)
+}
+
+// mine makes it one that this host writes.
+func (s *snapshotSink) mine() {
+	s.own = true
+	s.arrived()
+}
+
+// arrived says that nothing more is to come.
+func (s *snapshotSink) arrived() {
+	if s.stalled != nil {
+		s.stalled.Stop()
+	}
 }
 
 // look has bytes from the leader looked at.
@@ -113,6 +141,7 @@ func (s *snapshotSink) begin() {
 
 // Close puts the snapshot in its place. The leader's must be whole.
 func (s *snapshotSink) Close() error {
+	s.arrived()
 	if !s.own {
 		s.begin()
 		s.check.Close()
@@ -138,12 +167,16 @@ func (s *snapshotSink) Close() error {
 
 // Cancel drops what was written.
 func (s *snapshotSink) Cancel() error {
+	s.arrived()
 	if s.check != nil {
 		s.check.CloseWithError(io.ErrUnexpectedEOF)
 		<-s.verdict
 	}
 	err := s.SnapshotSink.Cancel()
 	s.remove()
+	if !s.own && s.store.hangUp != nil {
+		s.store.hangUp("it is not taken") // else raft would read all that is still to come
+	}
 	return err
 }
 
@@ -163,4 +196,11 @@ func (n *Node) roomToInstall() error {
 func (n *Node) replacedBy(by installed) error {
 	n.journal.replacedBy(by)
 	return n.store.putJSON(bucketLog, keyInstalled, by)
+}
+
+// hangUp breaks the connections with the leader, whose snapshot is not to go on.
+func (n *Node) hangUp(why string) {
+	l := n.leader()
+	n.seldom.Warn("snapshot "+why, "the leader's snapshot is broken off", "leader", l.address, "reason", why)
+	n.port.Drop(string(l.id))
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -95,11 +96,8 @@ func TestBadSnapshotIsRefused(t *testing.T) {
 		{"a negative size", -1, bytes.NewReader(nil), 0},
 		{"of a later entry than it says", int64(len(good)), bytes.NewReader(good), 100},
 	} {
-		req := &raft.InstallSnapshotRequest{
-			RPCHeader:       raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(leader.id), Addr: []byte(leader.address)},
-			SnapshotVersion: meta.Version, Term: leader.raft.CurrentTerm(), LastLogIndex: meta.Index - x.dist, LastLogTerm: meta.Term,
-			Configuration: raft.EncodeConfiguration(meta.Configuration), ConfigurationIndex: meta.ConfigurationIndex, Size: x.size,
-		}
+		req := installRequest(leader, meta)
+		req.LastLogIndex, req.Size = meta.Index-x.dist, x.size
 		var resp raft.InstallSnapshotResponse
 		err := leader.trans.InstallSnapshot(victim.id, raft.ServerAddress(victim.address), req, &resp, x.body)
 		if err == nil && resp.Success {
@@ -118,6 +116,44 @@ func TestBadSnapshotIsRefused(t *testing.T) {
 	victim.stop()
 	victim.again()
 	c.agree()
+}
+
+// TestStalledSnapshot: a leader that stops in the middle of a snapshot does not hold up the host that it is for.
+func TestStalledSnapshot(t *testing.T) {
+	c := newTestCluster(t, 2, testOptions{opened: func(n *testNode) { n.snaps.stall = 100 * time.Millisecond }})
+	w := newWriter(c)
+	w.files(50)
+	c.agree()
+	leader, victim := c.leader(), c.followers()[0]
+	meta, good := snapshotBytes(t, leader)
+	body, more := io.Pipe()
+	sent := make(chan error, 1)
+	go func() {
+		req := installRequest(leader, meta)
+		var resp raft.InstallSnapshotResponse
+		sent <- leader.trans.InstallSnapshot(victim.id, raft.ServerAddress(victim.address), req, &resp, body)
+	}()
+	_, err := more.Write(good[:len(good)/2])
+	must(t, err)
+	eventually(t, "it has begun", func() bool {
+		begun, _ := filepath.Glob(filepath.Join(victim.config.Dir, snapsName, "*"+tmpSuffix))
+		return len(begun) > 0
+	})
+	w.files(3) // for which both are needed
+	c.agree()
+	more.CloseWithError(io.ErrUnexpectedEOF)
+	if err := <-sent; err == nil {
+		t.Error("half a snapshot was taken")
+	}
+}
+
+// installRequest is that of a leader which sends a snapshot.
+func installRequest(leader *testNode, meta *raft.SnapshotMeta) *raft.InstallSnapshotRequest {
+	return &raft.InstallSnapshotRequest{
+		RPCHeader:       raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(leader.id), Addr: []byte(leader.address)},
+		SnapshotVersion: meta.Version, Term: leader.raft.CurrentTerm(), LastLogIndex: meta.Index, LastLogTerm: meta.Term,
+		Configuration: raft.EncodeConfiguration(meta.Configuration), ConfigurationIndex: meta.ConfigurationIndex, Size: meta.Size,
+	}
 }
 
 type zeroReader struct{}

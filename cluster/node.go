@@ -117,6 +117,7 @@ func (n *Node) Start(host Host) error {
 		n.proposer.propose(state.Encode(cmds), nil)
 	})
 	n.duty.kick = n.proposer.kickLink
+	n.machine.committed = func(index, term uint64) { n.hints.committed(index, term) }
 	n.machine.watch, n.machine.replaced, n.machine.installed = n.applied, n.replaced, n.installed
 	first := state.New()
 	if n.start.snapshot != nil {
@@ -154,7 +155,6 @@ func (n *Node) applied(b appliedBatch) {
 		token(n.lookAround)
 	}
 	n.noteHosts(b.changes)
-	n.hints.applied(b.index, b.term)
 	n.duty.watch(b.changes)
 	n.awaited.reached(n.stateIndex())
 }

@@ -172,6 +172,7 @@ func openVerified(c Config, was *contents, lock *dirLock, stream *stream, heard 
 		return last
 	}
 	n.snaps.replace, n.snaps.room, n.snaps.unknown = n.replacedBy, n.roomToInstall, n.fail
+	n.snaps.stall, n.snaps.hangUp = snapshotStall, n.hangUp
 	n.port, err = wire.New(wire.Config{
 		Listener: stream.Listener, Advertise: stream.advertise, TLS: c.TLS, Self: n.self, Removed: n.isRemoved, Dial: c.dial, Logger: c.Logger,
 	})
