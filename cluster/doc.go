@@ -12,7 +12,7 @@
 //
 //	lock         flock of the running daemon, and its pid
 //	lockfs.db    who this host is, raft's term and vote, the list of the log's segments, the mounts of the last run, where to
-//	             look for the others
+//	             look for the others, whether the log is in memory, and the snapshot that last took the log's place
 //	log/         the log's segments, 4 MiB each, and a reserve of two more
 //	snapshots/   the newest snapshot
 //	init         RequestInit asks for a cluster, and init.answer says why there is none
@@ -21,7 +21,8 @@
 // An entry is on disk, with one fsync for all that are appended together, before it is applied or answered. A
 // snapshot is taken after 32,768 entries or 16 MiB of them (or the size of the last snapshot, if that is more), and
 // the log before it is dropped but for the last 8 MiB, at most 4,096 entries. So beside twice the state's size the
-// disk holds some 40 MiB at most, the reserve included, and what is appended while a snapshot is written.
+// disk holds some 40 MiB at most, the reserve included, and what is appended while a snapshot is written; 16 MiB more
+// while one is sent to another host.
 //
 // # Damage
 //
@@ -53,4 +54,19 @@
 // The leader alone changes the members, one at a time, and sees to it that enough of those that are there have a vote
 // (members.go). Names and addresses are on the list of hosts in the state; the newest address that is known of a host counts, and
 // whoever answers there has to be that host (addresses.go).
+//
+// # Voters and others
+//
+// What the log has is committed once most voters have it on disk. A host that is no voter keeps its log in memory (memory.go) and
+// begins at its snapshot when it is started again. Before it may become a voter all goes to disk (prepare.go), for good.
+//
+// # Snapshots from elsewhere
+//
+// A host that is new, or was away while the others dropped what it lacks, gets the leader's snapshot. It is read to its end, checksums
+// and all, before anything gives way to it, and lockfs.db notes it before it is there (install.go): so a log that ends before
+// its snapshot is told from one that lost its end. While one is sent the leader keeps the entries that follow it (sending.go),
+// at most as many as there may be between two snapshots.
+//
+// An operator's snapshot ([Node.SaveSnapshot], saved.go) is the state in a frame with a checksum of its own. [Restore] makes a new
+// cluster of it.
 package cluster
