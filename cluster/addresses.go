@@ -46,7 +46,7 @@ func (a *addresses) of(id string) string {
 		return at
 	}
 	for _, s := range a.configured() {
-		if string(s.ID) == id {
+		if string(s.ID) == id && checkAddress(string(s.Address)) == nil { // else it is nowhere
 			return string(s.Address)
 		}
 	}
@@ -57,7 +57,7 @@ func (a *addresses) of(id string) string {
 func (a *addresses) others() []string {
 	all := slices.Collect(maps.Values(*a.book.Load()))
 	for _, s := range a.configured() {
-		if string(s.ID) != a.self {
+		if string(s.ID) != a.self && checkAddress(string(s.Address)) == nil {
 			all = append(all, string(s.Address))
 		}
 	}

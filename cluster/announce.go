@@ -40,15 +40,15 @@ func (n *Node) announce() {
 		cancel()
 	}()
 	pause := minAskPause
-	for ctx.Err() == nil {
+	for nth := 0; ctx.Err() == nil; nth++ {
 		wait := pause
 		if n.Identity().Cluster == "" {
 			n.initRequested()
 			wait = min(pause, initEvery)
 		}
-		if n.introduce(ctx) {
+		if n.introduce(ctx, nth) {
 			n.isAnnounced()
-			pause = minAskPause
+			pause, nth = minAskPause, -1
 			select {
 			case <-n.doubted:
 			case <-ctx.Done():
@@ -65,8 +65,8 @@ func (n *Node) announce() {
 	}
 }
 
-// introduce makes one attempt and says whether the leader said yes.
-func (n *Node) introduce(ctx context.Context) bool {
+// introduce makes an attempt, the nth, and says whether the leader said yes.
+func (n *Node) introduce(ctx context.Context, nth int) bool {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	id := n.Identity()
@@ -75,6 +75,9 @@ func (n *Node) introduce(ctx context.Context) bool {
 		return n.admitted(n.admit(ctx, req))
 	}
 	cluster, at := n.whomToAsk()
+	if len(at) > 0 { // those who do not answer take their time: another one comes first each time
+		at = slices.Concat(at[nth%len(at):], at[:nth%len(at)])
+	}
 	for i := 0; i < len(at) && ctx.Err() == nil; i++ {
 		answer, err := n.ask(ctx, at[i], cluster, req)
 		if err != nil {
