@@ -104,7 +104,7 @@ func (q *Queue[H]) checkLine() error {
 			nconv++
 		}
 	}
-	if l := q.line; l != nil && (nconv != l.nconv || passers != l.passers || len(l.list) > 0 && int(l.head) >= len(l.list)) {
+	if l := q.line; l != nil && (nconv != l.nconv || passers != l.passers || int(l.head) >= len(l.list)) {
 		return fmt.Errorf("line of %d from %d: %d conversions, should be %d; %d may pass, should be %d",
 			len(l.list), l.head, l.nconv, nconv, l.passers, passers)
 	}

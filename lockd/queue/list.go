@@ -138,6 +138,7 @@ func (w *waiter[H]) passes() uint32 {
 func (q *Queue[H]) insert(i int, w waiter[H]) {
 	if q.line == nil {
 		q.line = new(line[H])
+		q.line.list = q.line.room[:0]
 	}
 	l := q.line
 	if l.head > 0 && len(l.list) == cap(l.list) {
@@ -153,7 +154,7 @@ func (q *Queue[H]) insert(i int, w waiter[H]) {
 }
 
 // remove takes the waiter at place i out of the line. From the front it costs
-// nothing; the room is used again.
+// nothing; the room is used again. The last one takes the line with it.
 func (q *Queue[H]) remove(i int) {
 	l := q.line
 	at := int(l.head) + i
@@ -162,14 +163,14 @@ func (q *Queue[H]) remove(i int) {
 		l.nconv--
 	}
 	l.passers -= w.passes()
-	if i == 0 {
+	switch {
+	case q.Waiters() == 1:
+		q.line = nil
+	case i == 0:
 		*w = waiter[H]{}
 		l.head++
-	} else {
+	default:
 		l.list = slices.Delete(l.list, at, at+1)
-	}
-	if int(l.head) == len(l.list) {
-		l.list, l.head = spare(l.list), 0
 	}
 }
 

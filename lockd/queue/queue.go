@@ -55,7 +55,7 @@ type Grant[H comparable] struct {
 type Queue[H comparable] struct {
 	granted []held[H]     // listed locks, in no order that means anything
 	index   map[H]int32   // holder → position in granted; nil while they are few
-	line    *line[H]      // nil: nobody ever waited
+	line    *line[H]      // nil: nobody waits
 	count   [modes]uint32 // granted locks and intents by mode
 	shared  [2]uint32     // of these, intents: CR, CW
 	present modeSet       // modes with count > 0
@@ -69,6 +69,7 @@ type line[H comparable] struct {
 	head    uint32      // what is before is free room
 	nconv   uint32      // how many are conversions
 	passers uint32      // how many might overtake others
+	room    [1]waiter[H]
 }
 
 // held is a granted lock.
