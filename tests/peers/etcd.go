@@ -53,7 +53,7 @@ func etcdService(name, what string, lock func(*etcdClient, string) load.Lock) *s
 		return nil
 	}
 	s.dial = func(address string) (load.Client, error) {
-		node, hasty := strings.CutSuffix(address, impatient)
+		node, soon := strings.CutSuffix(address, impatient)
 		c, err := dialEtcd(node)
 		if err != nil {
 			return nil, err
@@ -63,7 +63,7 @@ func etcdService(name, what string, lock func(*etcdClient, string) load.Lock) *s
 			c.Close()
 			return nil, err
 		}
-		return &etcdClient{c, session, lock, hasty}, nil
+		return &etcdClient{c, session, lock, soon}, nil
 	}
 	s.leader = func(*service) (outage func() error, others []string, err error) {
 		for i, address := range etcd.clients {
@@ -80,12 +80,7 @@ func etcdService(name, what string, lock func(*etcdClient, string) load.Lock) *s
 			}
 			if status.Leader == status.Header.MemberId {
 				etcd.dead = etcd.servers[i]
-				for j, other := range etcd.clients {
-					if j != i {
-						others = append(others, other+impatient)
-					}
-				}
-				return etcd.dead.kill, others, nil
+				return etcd.dead.kill, hasty(slices.Delete(slices.Clone(etcd.clients), i, i+1)), nil
 			}
 		}
 		return nil, nil, errors.New("etcd: no node leads")
@@ -98,13 +93,6 @@ func etcdService(name, what string, lock func(*etcdClient, string) load.Lock) *s
 	}
 	return s
 }
-
-// impatient is at the end of an address whose clients ask again after patience: what a node hands on to a leader that is
-// dead is answered only after seven seconds, and W5 is about the service, not about that.
-const (
-	impatient = "#impatient"
-	patience  = 300 * time.Millisecond
-)
 
 func startEtcd(dir string) error {
 	ports, err := free(2 * hosts)
@@ -198,10 +186,13 @@ type etcdClient struct {
 	hasty   bool // see impatient
 }
 
+// etcdPatience bounds a call of an impatient client.
+const etcdPatience = 300 * time.Millisecond
+
 // context is that of a call.
 func (c *etcdClient) context() (context.Context, context.CancelFunc) {
 	if c.hasty {
-		return context.WithTimeout(context.Background(), patience)
+		return context.WithTimeout(context.Background(), etcdPatience)
 	}
 	return context.Background(), func() {}
 }

@@ -70,3 +70,15 @@ func services(bin string) []*service {
 		loopback(filepath.Join(bin, "loopback")), tmpfs(),
 	}
 }
+
+// impatient is at the end of the address of a client of W5, which gives up a call that is not answered soon, and asks
+// again: what etcd hands on to a leader that is dead is answered after seven seconds, and ZooKeeper's recipe can wait for
+// itself. W5 is about the service, not about that.
+const impatient = "#impatient"
+
+func hasty(addresses []string) []string {
+	for i := range addresses {
+		addresses[i] += impatient
+	}
+	return addresses
+}

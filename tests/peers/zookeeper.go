@@ -44,7 +44,7 @@ func zookeeper() *service {
 				return nil, nil, err
 			} else if mode == "leader" {
 				dead = s.servers[i]
-				return dead.kill, slices.Delete(slices.Clone(s.addresses), i, i+1), nil
+				return dead.kill, hasty(slices.Delete(slices.Clone(s.addresses), i, i+1)), nil
 			}
 		}
 		return nil, nil, errors.New("ZooKeeper: no node leads")
@@ -137,87 +137,119 @@ type quiet struct{}
 func (quiet) Printf(string, ...any) {}
 
 func dialZooKeeper(address string) (load.Client, error) {
-	c, events, err := zk.Connect([]string{address}, zkSession, zk.WithLogger(quiet{}), zk.WithLogInfo(false))
+	z := &zkClient{}
+	z.address, z.hasty = strings.CutSuffix(address, impatient)
+	return z, z.connect()
+}
+
+// zkClient is a client of one node, with a session.
+type zkClient struct {
+	address string
+	hasty   bool // see impatient
+	c       *zk.Conn
+}
+
+func (z *zkClient) connect() error {
+	c, events, err := zk.Connect([]string{z.address}, zkSession, zk.WithLogger(quiet{}), zk.WithLogInfo(false))
 	if err != nil {
-		return nil, err
+		return err
 	}
+	z.c = c
 	late := time.After(askLimit)
 	for {
 		select {
 		case e := <-events:
 			if e.State == zk.StateHasSession {
-				return zkClient{c}, nil
+				return nil
 			}
 		case <-late:
 			c.Close()
-			return nil, fmt.Errorf("ZooKeeper: no session with %s within %v", address, askLimit)
+			return fmt.Errorf("ZooKeeper: no session with %s within %v", z.address, askLimit)
 		}
 	}
 }
 
-type zkClient struct{ c *zk.Conn }
+// make makes a node without a session.
+func (z *zkClient) make(name string) (path string, err error) {
+	path = "/" + name
+	if _, err = z.c.Create(path, nil, 0, zk.WorldACL(zk.PermAll)); errors.Is(err, zk.ErrNodeExists) {
+		err = nil
+	}
+	return path, err
+}
 
-func (z zkClient) Lock(name string) (load.Lock, error) {
-	path := "/" + name
-	if _, err := z.c.Create(path, nil, 0, zk.WorldACL(zk.PermAll)); err != nil && !errors.Is(err, zk.ErrNodeExists) {
+func (z *zkClient) Lock(name string) (load.Lock, error) {
+	if _, err := z.make(name); err != nil {
 		return nil, err
 	}
 	return z.Fresh(name)
 }
 
 // Fresh leaves it to the recipe to make the lock's node.
-func (z zkClient) Fresh(name string) (load.Lock, error) {
-	path := "/" + name
-	return &zkLock{c: z.c, path: path, l: zk.NewLock(z.c, path, zk.WorldACL(zk.PermAll))}, nil
+func (z *zkClient) Fresh(name string) (load.Lock, error) {
+	l := &zkLock{z: z, path: "/" + name}
+	l.renew()
+	return l, nil
 }
 
-func (z zkClient) Value(name string) (load.Value, error) {
-	path := "/" + name
-	if _, err := z.c.Create(path, nil, 0, zk.WorldACL(zk.PermAll)); err != nil && !errors.Is(err, zk.ErrNodeExists) {
-		return nil, err
-	}
-	return zkValue{z.c, path}, nil
+func (z *zkClient) Value(name string) (load.Value, error) {
+	path, err := z.make(name)
+	return zkValue{z.c, path}, err
 }
 
-func (z zkClient) Close() error { z.c.Close(); return nil }
+func (z *zkClient) Close() error { z.c.Close(); return nil }
 
 type zkLock struct {
-	c     *zk.Conn
-	path  string
-	l     *zk.Lock
-	sweep bool // an acquire failed, which may have left its node in the queue
+	z    *zkClient
+	path string
+	l    *zk.Lock
 }
+
+// renew begins anew, in the client's session.
+func (l *zkLock) renew() { l.l = zk.NewLock(l.z.c, l.path, zk.WorldACL(zk.PermAll)) }
 
 func (l *zkLock) Acquire() error {
-	if l.sweep {
-		if err := l.sweepUp(); err != nil {
-			return err
-		}
+	failed, err := l.bounded(l.l.Lock)
+	return errors.Join(failed, err)
+}
+
+// Release is done if the session has ended: the lock has gone with it.
+func (l *zkLock) Release() error {
+	failed, err := l.bounded(l.l.Unlock)
+	if !l.z.hasty {
+		return failed
 	}
-	err := l.l.Lock()
-	l.sweep = err != nil
 	return err
 }
 
-// sweepUp takes away what an acquire of this client has left in the queue: the recipe would wait for it.
-func (l *zkLock) sweepUp() error {
-	children, _, err := l.c.Children(l.path)
-	if errors.Is(err, zk.ErrNoNode) {
-		return nil
+// zkPatience bounds a call of an impatient client.
+const zkPatience = time.Second
+
+// bounded makes a call. If that of an impatient client fails, or is not answered in time, its session ends and another begins: the
+// recipe can leave a node in the queue when a leader dies, and then waits for that node as long as its own session lives. err
+// says that none could be begun.
+func (l *zkLock) bounded(call func() error) (failed, err error) {
+	if !l.z.hasty {
+		return call(), nil
 	}
-	for _, child := range children {
-		_, stat, e := l.c.Exists(l.path + "/" + child)
-		if e == nil && stat.EphemeralOwner == l.c.SessionID() {
-			e = l.c.Delete(l.path+"/"+child, -1)
-		}
-		err = errors.Join(err, e)
+	done := make(chan error, 1)
+	go func() { done <- call() }()
+	select {
+	case failed = <-done:
+	case <-time.After(zkPatience):
+		failed = errors.New("no answer in time")
 	}
-	return err
+	if failed != nil {
+		l.z.c.Close()
+		err = l.z.connect()
+		l.renew()
+	}
+	return failed, err
 }
 
 // Try looks before it takes: the recipe has no other way.
 func (l *zkLock) Try() (bool, error) {
-	children, _, err := l.c.Children(l.path)
+	children, _, err := l.z.c.Children(l.path)
 	if err != nil && !errors.Is(err, zk.ErrNoNode) {
 		return false, err
 	}
@@ -227,8 +259,7 @@ func (l *zkLock) Try() (bool, error) {
 	return true, l.l.Lock()
 }
 
-func (l *zkLock) Release() error { return l.l.Unlock() }
-func (l *zkLock) Remove() error  { return l.c.Delete(l.path, -1) }
+func (l *zkLock) Remove() error { return l.z.c.Delete(l.path, -1) }
 
 type zkValue struct {
 	c    *zk.Conn

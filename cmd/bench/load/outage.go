@@ -67,7 +67,7 @@ func prepareOutage(t *turn) (act, error) {
 // over says whether a worker of W5 is done: the time is up after the first new lock; or it is far too late.
 func (t *turn) over(now int64) (done, late bool) {
 	down, granted := t.arena.outage[1].Load(), t.arena.renewed.Load()
-	return granted != 0 && now > granted+int64(t.For), down != 0 && granted == 0 && now > down+int64(outageLimit)
+	return granted != 0 && now > granted+int64(t.For), down != 0 && now > down+int64(t.For+outageLimit)
 }
 
 // prepareNewcomer is W5's client that asks for locks that nobody used.
