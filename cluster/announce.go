@@ -230,14 +230,16 @@ func (n *Node) heard() []gossip.Member {
 	return n.gossip.Members()
 }
 
-// tell tells gossip who this host is now.
+// tell tells gossip who this host is now. Nobody waits for it: it may take a second.
 func (n *Node) tell() {
 	if n.gossip == nil {
 		return
 	}
-	if err := n.gossip.Tell(n.member()); err != nil {
-		n.log.Warn("gossip cannot be told who this host is", "err", err)
-	}
+	n.ended.Go(func() {
+		if err := n.gossip.Tell(n.member()); err != nil {
+			n.log.Debug("gossip has yet to hear who this host is", "err", err)
+		}
+	})
 }
 
 // member is this host for gossip. A cluster is told of once it is founded: before, nobody could be admitted.
