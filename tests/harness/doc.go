@@ -8,4 +8,7 @@
 // for good. So the daemon is a process of its own, this test binary started again (see Main), or the program named by
 // LOCKFS_TEST_BINARY; and all that is done on the mount is done by shells, each with a hard limit of time. When a limit is
 // passed the daemon is killed, which ends the connection and frees whoever hangs in it.
+//
+// A [Cluster] is several daemons of the program, each with an address of its own on loopback or, where links are to be cut, in
+// a namespace of a [Network].
 package harness
