@@ -39,7 +39,12 @@ func TestMembers(t *testing.T) {
 	for _, d := range []*harness.Daemon{h[2], h[0], h[1]} { // in any order
 		d.Launch()
 	}
-	h[1].NotReady(500 * time.Millisecond)
+	for _, d := range h[:3] {
+		harness.Until(t, limit, "the daemon waits", func() (string, bool) {
+			return d.Log(), strings.Contains(d.Log(), "waiting to be admitted")
+		})
+	}
+	h[1].NotReady(300 * time.Millisecond)
 	if r := h[1].Run(t, `$BIN init --data-dir $T/data`, 0); r.Code != 0 {
 		t.Fatalf("init: %+v", r)
 	}

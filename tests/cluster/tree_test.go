@@ -32,7 +32,7 @@ func testVisible(t *testing.T, c *harness.Cluster) {
 	a, b := c.Hosts[0].Shell(t), c.Hosts[1].Shell(t)
 	a.OK(`mkdir $M/many && echo one > $M/mark`)
 	b.OK(`cat $M/mark; ls -l $M/many; ls $M/many/f1 $M/many/f1000 2>/dev/null; true`)
-	if r := a.Start(`(cd $M/many && touch $(seq -f f%.0f 1000))`).WaitFor(2 * limit); r.Code != 0 {
+	if r := a.Start(`(cd $M/many && touch $(seq -f f%.0f 1000))`).WaitFor(3 * limit); r.Code != 0 {
 		t.Fatalf("touch: %+v", r)
 	}
 	b.OK(`flock $M/mark true`)
@@ -40,7 +40,7 @@ func testVisible(t *testing.T, c *harness.Cluster) {
 		t.Errorf("after a lock: %s files", n)
 	}
 	b.OK(`ls -l $M/many/f1 $M/many/f1000`)
-	if r := a.Start(`rm $M/many/f*[05]`).WaitFor(2 * limit); r.Code != 0 {
+	if r := a.Start(`rm $M/many/f*[05]`).WaitFor(3 * limit); r.Code != 0 {
 		t.Fatalf("rm: %+v", r)
 	}
 	b.OK(`dd if=$M/mark iflag=sync of=/dev/null status=none`)
@@ -86,7 +86,7 @@ func everywhere(t *testing.T, c *harness.Cluster, script string) []string {
 	}
 	var outs []string
 	for i, p := range pending {
-		r := p.WaitFor(2 * limit)
+		r := p.WaitFor(3 * limit)
 		if r.Code != 0 {
 			t.Errorf("host %d: exit code %d\n%s", i, r.Code, r.Out)
 		}
