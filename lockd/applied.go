@@ -60,6 +60,10 @@ func (h *Host) applied(c *state.Change, at step) {
 		if c.Session == h.lease.session {
 			h.hurry()
 		}
+	case state.Suspected:
+		h.askedOf(c.ID)
+	case state.Deadlocked:
+		h.deadlocked(c, at.view)
 	}
 	h.table.Applied(*c)
 	h.noticeOf(c, at)

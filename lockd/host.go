@@ -38,6 +38,7 @@ type Host struct {
 	work     sync.WaitGroup // all goroutines of this host
 	kick     chan struct{}  // wakes the proposer; one token
 	prod     chan struct{}  // wakes the ticker; one token
+	tellKick chan struct{}  // wakes who tells of locks and waits; one token
 	closing  sync.Once
 	closeErr error
 
@@ -68,7 +69,8 @@ type Host struct {
 	deadlocks  uint64 // verdicts
 	losses     uint64 // sessions lost
 	lossReason string
-	young      youngList
+	reports    reports
+	examined   map[uint64]chan struct{} // suspicions that are looked after; a token: look now
 	counts     Counters
 }
 
@@ -86,15 +88,17 @@ const (
 func New(cfg Config) *Host {
 	cfg = cfg.withDefaults()
 	h := &Host{
-		cfg:     cfg,
-		log:     cfg.Logger,
-		stopped: make(chan struct{}),
-		kick:    make(chan struct{}, 1),
-		prod:    make(chan struct{}, 1),
-		opened:  make(chan struct{}),
-		waiters: make(map[uint32]int),
-		ranges:  make(map[uint64]*rangeWait),
-		recalls: make(map[*recallWatch]struct{}),
+		cfg:      cfg,
+		log:      cfg.Logger,
+		stopped:  make(chan struct{}),
+		kick:     make(chan struct{}, 1),
+		prod:     make(chan struct{}, 1),
+		tellKick: make(chan struct{}, 1),
+		examined: make(map[uint64]chan struct{}),
+		opened:   make(chan struct{}),
+		waiters:  make(map[uint32]int),
+		ranges:   make(map[uint64]*rangeWait),
+		recalls:  make(map[*recallWatch]struct{}),
 	}
 	h.view.Store(state.New().View())
 	h.table = table.New(table.Config{
@@ -178,10 +182,11 @@ func (h *Host) Start(ctx context.Context) error {
 	h.endFormer()
 	h.openSession()
 	opened := h.opened
-	h.work.Add(2)
+	h.work.Add(3)
 	h.unlock()
 	go h.propose()
 	go h.tick()
+	go h.tell()
 	select {
 	case <-opened:
 		return nil

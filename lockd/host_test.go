@@ -214,12 +214,14 @@ type processes struct {
 	heirs  map[uint32][]uint32 // process → processes that inherited its descriptors
 	busy   map[uint32]bool     // processes with a thread that waits for nothing
 	gone   map[uint32]bool     // threads that ended
+	strict bool                // a process that waits neither here nor for a child may let go
+	child  map[uint32]uint32   // that a process waits for
 	looks  int
 	during func() // called in the midst of a look-up
 }
 
 func newProcesses() *processes {
-	return &processes{of: map[uint32]uint32{}, heirs: map[uint32][]uint32{}, busy: map[uint32]bool{}, gone: map[uint32]bool{}}
+	return &processes{of: map[uint32]uint32{}, heirs: map[uint32][]uint32{}, busy: map[uint32]bool{}, gone: map[uint32]bool{}, child: map[uint32]uint32{}}
 }
 
 func (p *processes) process(tid uint32) uint32 {
@@ -288,12 +290,22 @@ func (p *processes) CanLetGo(ds []process.Descriptor, waiting func(uint32) bool)
 	for _, d := range ds {
 		opener := p.process(d.Opener)
 		for _, pid := range append([]uint32{opener}, p.heirs[opener]...) {
-			if p.busy[pid] {
+			if p.busy[pid] || p.strict && !p.stuck(pid, waiting) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// stuck reports whether a process with one thread waits in a request or for a child that does.
+func (p *processes) stuck(pid uint32, waiting func(uint32) bool) bool {
+	if child := p.child[pid]; child != 0 {
+		return p.stuck(child, waiting)
+	}
+	p.mu.Unlock()
+	defer p.mu.Lock()
+	return waiting(pid)
 }
 
 // ctx is a context that ends after a time.

@@ -104,14 +104,10 @@ func (h *Host) tick() {
 			h.openSession()
 		}
 		period := h.period(now)
-		grown := h.young.grown(now)
-		var pids []uint32
-		for _, l := range grown {
-			pids = append(pids, l.t.PID)
-		}
+		tell := h.reports.due(now)
 		h.unlock()
-		if len(grown) > 0 {
-			h.identify(grown, pids)
+		if tell {
+			wake(h.tellKick)
 		}
 		if session != 0 {
 			h.cfg.Log.Renew(session, now)
@@ -123,8 +119,11 @@ func (h *Host) tick() {
 // period returns when to tick next: at the latest when the lease comes to its middle or end.
 func (h *Host) period(now int64) time.Duration {
 	period := min(maxTick, h.cfg.SessionTTL/renewals)
-	if h.lease.session == 0 || now < h.brisk || h.young.first != nil {
+	if h.lease.session == 0 || now < h.brisk || h.reports.pending() {
 		period = min(period, briskTick)
+	}
+	if h.reports.told.first != nil {
+		period = min(period, followTick)
 	}
 	if h.lease.session != 0 {
 		period = min(period, time.Duration(h.lease.edge-now))
@@ -307,6 +306,7 @@ func (h *Host) loseSession(why string) {
 	h.opened = make(chan struct{})
 	h.opening.end = old
 	h.loseRanges()
+	h.forgetReports()
 	for _, f := range h.onLost {
 		h.outbox = append(h.outbox, delivery{call: f})
 	}

@@ -1,7 +1,9 @@
 package lockd
 
 import (
+	"cmp"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/lockfs/lockfs/lockd/process"
@@ -10,8 +12,8 @@ import (
 	"github.com/lockfs/lockfs/lockd/table"
 )
 
-// LockInfo is what a listing shows of one lock or request. Of another host's only what the state has is known: Ino, Host,
-// Mode, Wanted, Token and Place.
+// LockInfo is what a listing shows of one lock or request. Of another host's it is what that host told of it, some 100 ms after the
+// fact (report.go); its TTL is not known, and of a conversion there are two, the lock and the request.
 type LockInfo struct {
 	Ino       uint64
 	Host      string
@@ -28,7 +30,8 @@ type LockInfo struct {
 	Token     uint64
 	Place     int           // among those that wait for this resource here, from 1; 0: does not wait
 	TTL       time.Duration // left of the time to live; 0: unlimited
-	BlockedBy []Party       // of what waits
+	BlockedBy []Party       // of what waits; a process, or its thread if it is gone
+	Inherits  []Party       // of what waits: whose locks its process inherited
 	Listener  Listener      // of a lock of this host
 }
 
@@ -43,7 +46,7 @@ func (h *Host) Locks(ino uint64) []LockInfo {
 	}
 	h.unlock()
 	h.lookUp(infos)
-	return append(infos, h.others(h.View().HostLocks(ino))...)
+	return append(infos, h.others(h.View().Reports(ino))...)
 }
 
 // AllLocks returns all locks, those of this host first, by resource as they are first used. The list is made at the first
@@ -67,7 +70,7 @@ func (h *Host) AllLocks() iter.Seq[LockInfo] {
 				}
 			}
 		}
-		for _, info := range h.others(h.View().AllHostLocks()) {
+		for _, info := range h.others(h.View().AllReports()) {
 			if !yield(info) {
 				return
 			}
@@ -132,12 +135,18 @@ func (h *Host) lockInfo(t *table.Lock, base time.Time) LockInfo {
 			if b.Waiting {
 				info.Place++
 			}
-			info.BlockedBy = append(info.BlockedBy, Party{Host: h.cfg.Name, PID: b.Lock.PID})
+			info.BlockedBy = append(info.BlockedBy, Party{Host: h.cfg.Name, PID: descriptor(b.Lock).Opener})
 		case b.Host:
-			info.BlockedBy = append(info.BlockedBy, h.hostsInTheWay(b.Ino, t.Wanted)...)
+			info.BlockedBy = append(info.BlockedBy, h.hostsInTheWay(t, b.Ino)...)
 		}
 		if len(info.BlockedBy) >= maxBlockedBy {
 			break
+		}
+	}
+	if l.wait != nil && l.wait.telling.id != 0 {
+		v := h.View()
+		if r := v.Report(state.ReportKey{Ino: t.Ino, Session: h.lease.session, ID: l.wait.telling.id}); r != nil {
+			info.Inherits = inheritedFrom(v, r)
 		}
 	}
 	return info
@@ -146,16 +155,27 @@ func (h *Host) lockInfo(t *table.Lock, base time.Time) LockInfo {
 // maxBlockedBy bounds what one listing entry names.
 const maxBlockedBy = 64
 
-// hostsInTheWay names the other hosts that hold a resource in a mode that is in the way.
-func (h *Host) hostsInTheWay(ino uint64, wanted queue.Mode) (hosts []Party) {
+// hostsInTheWay names those on other hosts who hold a resource in a mode that is in a request's way: the processes or, where
+// a host has not told of any yet, the host.
+func (h *Host) hostsInTheWay(t *table.Lock, at uint64) (list []Party) {
 	v := h.View()
-	for x := range v.HostLocks(ino) {
-		if x.Session != h.lease.session && x.Mode != queue.None && !queue.Compatible(x.Mode, wanted) {
-			s, _ := v.Session(x.Session)
-			hosts = append(hosts, Party{Host: s.Host})
+	w := &state.Report{ReportKey: state.ReportKey{Ino: t.Ino, Session: h.lease.session}, Kind: state.ReportWait, Mode: t.Wanted, At: at}
+	list = inTheWay(v, w, h.lease.session)
+	for x := range v.HostLocks(at) {
+		if x.Session == h.lease.session || x.Mode == queue.None || queue.Compatible(x.Mode, t.Wanted) {
+			continue
+		}
+		host := hostOf(v, x.Session)
+		if !slices.ContainsFunc(list, func(p Party) bool { return p.Host == host }) {
+			list = append(list, Party{Host: host})
 		}
 	}
-	return hosts
+	return list
+}
+
+func hostOf(v *state.View, session uint64) string {
+	s, _ := v.Session(session)
+	return s.Host
 }
 
 // lookUp fills in what the processes tell. No mutex is held.
@@ -182,19 +202,108 @@ func (h *Host) lookUp(infos []LockInfo) {
 	}
 }
 
-// others lists what other hosts have and want.
-func (h *Host) others(locks iter.Seq[state.HostLock]) (infos []LockInfo) {
+// others lists what other hosts told of their locks and waits; what waits in the order of the queues, as far as it is known.
+func (h *Host) others(reports iter.Seq[*state.Report]) (infos []LockInfo) {
 	v, own := h.View(), h.Session()
-	for x := range locks {
-		if x.Session == own {
-			continue
+	var waits []*state.Report
+	for r := range reports {
+		switch {
+		case r.Session == own || r.Kind == state.ReportRange:
+		case r.Waits():
+			waits = append(waits, r)
+		default:
+			infos = append(infos, reportInfo(v, r))
 		}
-		s, _ := v.Session(x.Session)
-		info := LockInfo{Ino: x.Ino, Host: s.Host, Mode: x.Mode, Wanted: x.Wanted, Convert: x.Convert, Place: x.Place}
-		if x.Mode != queue.None {
-			info.Token = x.Token(v.TokenBase())
-		}
+	}
+	sortWaits(v, waits)
+	for _, r := range waits {
+		info := reportInfo(v, r)
+		info.BlockedBy = inTheWay(v, r, 0)
+		info.Inherits = inheritedFrom(v, r)
 		infos = append(infos, info)
 	}
+	for i := range infos {
+		if infos[i].Wanted == queue.None {
+			continue
+		}
+		infos[i].Place = 1
+		if i > 0 && infos[i-1].Ino == infos[i].Ino {
+			infos[i].Place += infos[i-1].Place
+		}
+	}
 	return infos
+}
+
+func reportInfo(v *state.View, r *state.Report) LockInfo {
+	info := LockInfo{
+		Ino: r.Ino, Host: hostOf(v, r.Session), Convert: r.Kind == state.ReportConversion, Flags: r.Flags, PID: r.PID, Tgid: r.Tgid,
+		UID: r.UID, Comm: r.Comm, Since: time.Unix(0, r.Since), Token: r.Token,
+	}
+	if r.Waits() {
+		info.Wanted = r.Mode
+	} else {
+		info.Mode = r.Mode
+	}
+	return info
+}
+
+// sortWaits puts waits in order: by resource, then as their hosts stand in the state's queue, then as they stand in those.
+func sortWaits(v *state.View, waits []*state.Report) {
+	type key struct{ ino, session uint64 }
+	places := make(map[key]int)
+	for _, r := range waits {
+		if _, ok := places[key{r.Ino, r.Session}]; ok {
+			continue
+		}
+		for x := range v.HostLocks(r.Ino) {
+			places[key{r.Ino, x.Session}] = x.Place
+		}
+	}
+	first := func(r *state.Report) int {
+		if r.First {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(waits, func(a, b *state.Report) int {
+		return cmp.Or(cmp.Compare(a.Ino, b.Ino), cmp.Compare(places[key{a.Ino, a.Session}], places[key{b.Ino, b.Session}]),
+			cmp.Compare(first(a), first(b)), cmp.Compare(a.Rank, b.Rank))
+	})
+}
+
+// inTheWay names the processes whose locks or earlier requests a wait is told to be held up by, but those of a session.
+func inTheWay(v *state.View, w *state.Report, except uint64) (list []Party) {
+	add := func(r *state.Report) bool {
+		if r.Session != except {
+			pid := r.Tgid
+			if pid == 0 {
+				pid = r.PID
+			}
+			if p := (Party{Host: hostOf(v, r.Session), PID: pid, Comm: r.Comm}); !slices.Contains(list, p) {
+				list = append(list, p)
+			}
+		}
+		return len(list) < maxBlockedBy
+	}
+	for r := range v.Blockers(w) {
+		if !add(r) {
+			break
+		}
+	}
+	return list
+}
+
+// inheritedFrom names the processes whose locks a waiting process inherited.
+func inheritedFrom(v *state.View, w *state.Report) (list []Party) {
+	for _, k := range w.Holds {
+		r := v.Report(k)
+		if r == nil || r.Tgid == w.Tgid {
+			continue
+		}
+		p := Party{Host: hostOf(v, r.Session), PID: r.Tgid, Comm: r.Comm}
+		if !slices.Contains(list, p) && len(list) < maxBlockedBy {
+			list = append(list, p)
+		}
+	}
+	return list
 }

@@ -219,8 +219,9 @@ func (h *Host) granted(l *Lock, expires time.Duration, convert bool) {
 		l.extra.told = nil
 	}
 	h.counts.Grants++
-	if l.tgid == 0 && l.t.PID != 0 {
-		h.young.add(l)
+	h.reports.young.add(l)
+	if l.t.Since >= h.brisk {
+		h.hurry() // so that it is told of in time
 	}
 	if expires > 0 {
 		h.expireAfter(l, expires)
@@ -285,7 +286,11 @@ func (h *Host) forget(l *Lock) {
 		g.timer.Stop()
 	}
 	l.extra = nil
-	h.young.drop(l)
+	h.reports.young.drop(l)
+	if l.report != 0 {
+		h.goneReport(l.t.Ino, l.report)
+		l.report = 0
+	}
 	l.mode.Store(0)
 	l.token.Store(0)
 }

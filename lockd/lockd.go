@@ -129,6 +129,7 @@ type Lock struct {
 	// Guarded by Host.mu.
 	wait    *waiter
 	extra   *extra // nil: nothing of it, as with most
+	report  uint64 // told to the cluster under it, 0: not told
 	prev    *Lock  // in the list of young locks
 	next    *Lock
 	tgid    uint32 // process of t.PID, 0: not looked up yet

@@ -1,6 +1,9 @@
 package lockd
 
-import "github.com/lockfs/lockfs/lockd/queue"
+import (
+	"github.com/lockfs/lockfs/lockd/queue"
+	"github.com/lockfs/lockfs/lockd/state"
+)
 
 // Locked tells which resources have locks or requests, here or on other hosts. It looks at no process, unlike AllLocks, and
 // calls f once for each lock: the same resource comes as often as it has some.
@@ -19,14 +22,14 @@ func (h *Host) Locked(f func(ino uint64, held, waits bool)) {
 	for _, l := range locks {
 		f(l.ino, l.held, l.waits)
 	}
-	for x := range h.View().AllHostLocks() {
-		if x.Session != own {
-			f(x.Ino, x.Mode != queue.None, x.Wanted != queue.None)
+	for r := range h.View().AllReports() {
+		if r.Session != own && r.Kind != state.ReportRange {
+			f(r.Ino, !r.Waits(), r.Waits())
 		}
 	}
 }
 
-// LocksOf calls f with what each lock of a resource has, wants, and its token; of other hosts what the host has. What this
+// LocksOf calls f with what each lock of a resource has, wants, and its token; of other hosts as they told. What a
 // host itself has, perhaps only cached, comes with no mode: its token is a lower bound of the next. No process is looked at.
 func (h *Host) LocksOf(ino uint64, f func(mode, wanted queue.Mode, token uint64)) {
 	type lock struct {
@@ -42,11 +45,16 @@ func (h *Host) LocksOf(ino uint64, f func(mode, wanted queue.Mode, token uint64)
 	h.unlock()
 	v := h.View()
 	for x := range v.HostLocks(ino) {
-		l := lock{x.Mode, x.Wanted, x.Token(v.TokenBase())}
-		if x.Session == own {
-			l.mode, l.wanted = queue.None, queue.None
+		locks = append(locks, lock{token: x.Token(v.TokenBase())})
+	}
+	for r := range v.Reports(ino) {
+		switch {
+		case r.Session == own || r.Kind == state.ReportRange:
+		case r.Waits():
+			locks = append(locks, lock{wanted: r.Mode})
+		default:
+			locks = append(locks, lock{mode: r.Mode, token: r.Token})
 		}
-		locks = append(locks, l)
 	}
 	for _, l := range locks {
 		f(l.mode, l.wanted, l.token)

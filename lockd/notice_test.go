@@ -2,6 +2,7 @@ package lockd_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -301,10 +302,10 @@ func TestLocksListing(t *testing.T) {
 		remote := make(chan error, 1)
 		go func() {
 			var l lockd.Lock
-			remote <- host2.Lock(nil, &l, lockd.Request{Ino: ino, Mode: queue.PW})
+			remote <- host2.Lock(call(9), &l, lockd.Request{Ino: ino, Mode: queue.PW})
 			host2.Release(&l)
 		}()
-		synctest.Wait()
+		time.Sleep(200 * time.Millisecond) // until all is told
 		list := r.h.Locks(ino)
 		if len(list) < 4 {
 			t.Fatalf("%d locks: %+v", len(list), list)
@@ -322,9 +323,15 @@ func TestLocksListing(t *testing.T) {
 			t.Errorf("second: %+v", second)
 		}
 		for _, x := range list[3:] {
-			if x.Here || x.Host != "host2" && x.Host != "" {
+			if x.Here || x.Host != "host2" || x.Wanted != queue.PW || x.PID != 9 || x.UID != 1009 || x.Comm != "commJ" || x.Place != 1 ||
+				!x.Since.Equal(start.Add(time.Second)) || !slices.Contains(x.BlockedBy, lockd.Party{Host: "host1", PID: 1, Comm: "commB"}) {
 				t.Errorf("of another host: %+v", x)
 			}
+		}
+		list = host2.Locks(ino)
+		if len(list) != 4 || !list[0].Here || list[0].Wanted != queue.PW || list[1].Here || list[1].Mode != queue.EX || list[1].Tgid != 1 ||
+			list[1].Token != l.Token() || list[2].Wanted != queue.PR || list[2].Place != 1 || list[3].Place != 2 {
+			t.Errorf("on the other host: %+v", list)
 		}
 		n := 0
 		for range r.h.AllLocks() {

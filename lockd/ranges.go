@@ -18,10 +18,13 @@ type Range struct {
 // rangeWait is a wait for a byte-range lock.
 type rangeWait struct {
 	ino      uint64
+	id       uint64 // names the wait in the session
 	want     Range
 	asked    pending // the command
 	more     bool    // the owner had something on the file before
 	tid      uint32  // of the thread that waits, 0: none
+	uid      uint32  // of that
+	telling  telling
 	done     chan struct{}
 	err      error
 	session  uint64 // that it was granted in
@@ -85,6 +88,9 @@ func (h *Host) lockRange(c *Call, ino uint64, r Range, wait bool) (session uint6
 	h.rangeAnswered(w, id, res, err)
 	select {
 	case <-w.done:
+		if w.err == ErrDeadlock {
+			return h.condemnedRange(w)
+		}
 		return w.session, w.err
 	case <-c.cancel():
 	}
@@ -110,6 +116,20 @@ func (h *Host) onlyRange(ino uint64, want Range) bool {
 		}
 	}
 	return n == 1
+}
+
+// condemnedRange withdraws a wait that is the victim of a deadlock; if the state has granted it before, it is granted.
+func (h *Host) condemnedRange(w *rangeWait) (session uint64, err error) {
+	session = w.asked.res.session
+	p := &pending{need: session, late: func(res Result) {
+		if res.Code == state.NotFound && h.onlyRange(w.ino, w.want) {
+			h.command(rangeUnlock(w.ino, w.want))
+		}
+	}}
+	if _, err := h.do(nil, rangeCancel(w.id), p, patience{most: h.cfg.OpTimeout, keep: true}); err == state.NotFound {
+		return session, nil
+	}
+	return 0, ErrDeadlock
 }
 
 // rangeAnswered looks at an answer that is no refusal: it is worth something only if the session that it came in still
@@ -154,14 +174,21 @@ func (h *Host) beginRange(c *Call, ino uint64, r Range, wait bool) (*rangeWait, 
 	h.counts.RangeLocks++
 	w.more = h.hasRanges(ino, r.Owner)
 	h.rangeID++
-	h.ranges[h.rangeID] = w
-	return w, h.rangeID, nil
+	w.id = h.rangeID
+	h.ranges[w.id] = w
+	if w.tid != 0 && !r.OFD {
+		w.uid, w.telling.wait = c.UID, w
+		h.reports.begin(&w.telling, h.cfg.Now())
+		h.hurry()
+	}
+	return w, w.id, nil
 }
 
 func (h *Host) endRange(w *rangeWait, id uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.ranges, id)
+	h.endTelling(&w.telling)
 	h.endWait(w.tid)
 }
 

@@ -32,6 +32,7 @@ func (h *Host) Restored(view *state.View) {
 	}
 	h.table.Restored(view)
 	h.restoredSessions(old, view)
+	h.restoredDeadlocks(view)
 	for i := range changes {
 		h.noticeOf(&changes[i], step{old: old, view: view})
 	}

@@ -22,6 +22,7 @@ type waiter struct {
 	again    bool    // and has to do so again
 	linger   *linger // it was interrupted and keeps its place
 	begun    bool    // the caller of an asynchronous request was told that it is accepted
+	telling  telling
 }
 
 // ask makes a request that could not be granted at once. It is called with the mutex held and lets go of it.
@@ -48,6 +49,9 @@ func (h *Host) ask(c *Call, l *Lock, r Request, async bool) error {
 	}
 	h.order++
 	w.order = h.order
+	w.telling.lock = l
+	h.reports.begin(&w.telling, h.cfg.Now())
+	h.hurry()
 	h.counts.Waits++
 	if r.Flags&(queue.NoQueue|queue.Try) != 0 {
 		h.hurry() // the table ends it by the clock
@@ -138,6 +142,7 @@ func (h *Host) finish(l *Lock, err error) {
 	w := l.wait
 	l.wait = nil
 	w.finished, w.err = true, err
+	h.endTelling(&w.telling)
 	h.endWait(w.tid)
 	switch err {
 	case ErrBusy:

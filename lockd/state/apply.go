@@ -74,7 +74,7 @@ func knownReports(list []*statepb.Reported) error {
 		if err := fields(r); err != nil {
 			return err
 		}
-		if err := eachKnown(r.Holds); err != nil {
+		if err := eachKnown(r.GetHolds()); err != nil {
 			return err
 		}
 	}

@@ -33,7 +33,7 @@ func hasLock(w, h *Report) bool { return sameProcess(w, h) || slices.Contains(w.
 
 func naiveEdge(v *View, w, to *Report, loose map[pair]bool) bool {
 	if w.Kind == ReportRange {
-		return naiveRangeEdge(v, w, to)
+		return naiveRangeEdge(v, w, to, loose)
 	}
 	if w.needs() == queue.None {
 		return false // nobody has to wait for NL
@@ -49,6 +49,13 @@ func naiveEdge(v *View, w, to *Report, loose map[pair]bool) bool {
 		if v.within(h.Ino, w.At) && mode != queue.None && !queue.Compatible(mode, w.needs()) {
 			return true
 		}
+	}
+	if loose[pair{w.ReportKey, to.ReportKey}] {
+		return false
+	}
+	if to.Kind != ReportRange && to.At != w.At && v.within(to.At, w.At) && to.Mode.Intent() != queue.None && !sameProcess(w, to) &&
+		to.Flags&queue.NoDlckBlk == 0 && !queue.Compatible(to.Mode.Intent(), w.needs()) {
+		return true
 	}
 	if to.At != w.At || to.Kind == ReportRange || to.Flags&queue.NoDlckBlk != 0 {
 		return false
@@ -78,14 +85,14 @@ func naiveEdge(v *View, w, to *Report, loose map[pair]bool) bool {
 		return theirs.Place > 0 && theirs.Place < mine.Place
 	}
 	l, _ := v.locks.Get(w.At)
-	if l.more == nil || l.more.hold(w.Session) == nil {
+	if l.more == nil || l.more.hold(w.Session) == nil || w.First {
 		return false
 	}
 	r := l.more.hold(w.Session).recalls[recallWait]
 	return r.by == to.Session && !queue.Compatible(r.wanted, w.needs())
 }
 
-func naiveRangeEdge(v *View, w, to *Report) bool {
+func naiveRangeEdge(v *View, w, to *Report, loose map[pair]bool) bool {
 	waits := slices.Collect(v.RangeWaits(w.Ino))
 	i := slices.IndexFunc(waits, func(x RangeWait) bool { return x.Session == w.Session && x.ID == w.Range })
 	if i < 0 || waits[i].OFD {
@@ -99,7 +106,7 @@ func naiveRangeEdge(v *View, w, to *Report) bool {
 			return true
 		}
 	}
-	return !mine && slices.ContainsFunc(waits[:i], func(x RangeWait) bool {
+	return !mine && !loose[pair{w.ReportKey, to.ReportKey}] && slices.ContainsFunc(waits[:i], func(x RangeWait) bool {
 		return !x.OFD && x.conflicts(want) && to.Kind == ReportRange && to.Ino == w.Ino && to.Session == x.Session && to.Range == x.ID
 	})
 }
@@ -167,7 +174,7 @@ func TestDeadlockModel(t *testing.T) {
 			ino := inos[n("ino", len(inos)-1)]
 			pid := uint32(n("pid", 2)) + 1
 			ids++
-			p := &statepb.Reported{Ino: ino, Id: ids, Tgid: pid, Pid: pid, Mode: uint32(n("mode", int(queue.EX)-1)) + 1}
+			p := &statepb.Reported{Ino: ino, Id: ids, Tgid: pid, Pid: pid, Mode: uint32(n("mode", int(queue.EX)-1)) + 1, Since: int64(n("since", 3))}
 			var op any = &statepb.Report{Set: []*statepb.Reported{p}}
 			switch n("op", 15) {
 			case 0, 1, 2, 3:
@@ -211,7 +218,7 @@ func TestDeadlockModel(t *testing.T) {
 				}
 				x := rapid.SampledFrom(s.cur.suspicions).Draw(t, "suspicion")
 				session = rapid.SampledFrom(x.sessions()).Draw(t, "who")
-				op = &statepb.Confirm{Suspicion: x.ID, Round: x.Round, Stuck: n("stuck", 2) > 0}
+				op = &statepb.Confirm{Suspicion: x.ID, Round: x.Round, Stuck: n("stuck", 2) > 0, Wrong: n("wrong", 2) == 0}
 			case 12:
 				op = &statepb.Acquire{Steps: []*statepb.Step{{Ino: ino, Want: p.Mode}}}
 				if s.cur.HostLock(ino, session) != queue.None {
@@ -249,7 +256,7 @@ func TestDeadlockModel(t *testing.T) {
 				}
 				victim := s.cur.cycles[len(s.cur.cycles)-1].Parties[0].Wait
 				for _, party := range s.cur.cycles[len(s.cur.cycles)-1].Parties {
-					if party.Wait.Born > victim.Born {
+					if party.Wait.Since > victim.Since || party.Wait.Since == victim.Since && party.Wait.Born > victim.Born {
 						t.Fatalf("wait %+v is younger than the victim %+v", *party.Wait, *victim)
 					}
 				}

@@ -88,7 +88,8 @@ func loadedReport(session uint64, p *statepb.Reported) (*Report, bool) {
 	return r, ok
 }
 
-func (r *Report) saved() *statepb.Reported {
+// Told returns the report as a host tells it.
+func (r *Report) Told() *statepb.Reported {
 	p := &statepb.Reported{
 		Ino: r.Ino, Id: r.ID, Kind: uint32(r.Kind), Mode: uint32(r.Mode), Flags: uint32(r.Flags), Pid: r.PID, Tgid: r.Tgid,
 		Uid: r.UID, Comm: []byte(r.Comm), Since: r.Since, Token: r.Token, Started: r.Started,
@@ -207,5 +208,39 @@ func (s *State) forgetReports(ino uint64) { s.dropAll(slices.Collect(s.cur.Repor
 func (s *State) dropAll(list []*Report) {
 	for _, r := range list {
 		s.dropReport(r.ReportKey)
+	}
+}
+
+// Blockers returns the reports of what holds a wait up where it is: locks that exclude it, on the resource or below, and requests of
+// its own host that are ahead, or have passed and keep an intent. Not what other hosts ask for, and no byte ranges.
+func (v *View) Blockers(w *Report) iter.Seq[*Report] {
+	return func(yield func(*Report) bool) {
+		n := v.Node(w.At)
+		if w.Kind == ReportRange || w.needs() == queue.None || n == nil {
+			return
+		}
+		reports := v.Reports(w.At)
+		if n.Dir && !(queue.Compatible(w.needs(), queue.CR) && queue.Compatible(w.needs(), queue.CW)) {
+			reports = v.ReportsBelow(w.At)
+		}
+		for r := range reports {
+			mode := r.Mode
+			if r.Ino != w.At {
+				mode = mode.Intent()
+			}
+			var blocks bool
+			switch {
+			case r.ReportKey == w.ReportKey || r.Kind == ReportRange:
+			case !r.Waits():
+				blocks = mode != queue.None && !queue.Compatible(mode, w.needs()) && !own(w, r)
+			case r.passed(v, place{w.At, w.needs()}):
+				blocks = true
+			default:
+				blocks = r.At == w.At && r.Session == w.Session && w.ID != 0 && r.compareAt(w) < 0
+			}
+			if blocks && !yield(r) {
+				return
+			}
+		}
 	}
 }

@@ -29,7 +29,7 @@ func (v *View) reportRecords(yield func(*statepb.Record) bool) (rest bool) {
 }
 
 func savedReport(r *Report) *statepb.SavedReport {
-	return &statepb.SavedReport{Session: r.Session, Born: r.Born, Report: r.saved()}
+	return &statepb.SavedReport{Session: r.Session, Born: r.Born, Report: r.Told()}
 }
 
 func (x *Suspicion) saved() *statepb.SavedSuspicion {
@@ -42,7 +42,7 @@ func (x *Suspicion) saved() *statepb.SavedSuspicion {
 		})
 	}
 	for _, a := range x.Answers {
-		p.Answers = append(p.Answers, &statepb.SavedAnswer{Session: a.Session, Stuck: a.Stuck})
+		p.Answers = append(p.Answers, &statepb.SavedAnswer{Session: a.Session, Stuck: a.Stuck, Wrong: a.Wrong})
 	}
 	return p
 }
@@ -58,26 +58,36 @@ func (c *Cycle) saved() *statepb.SavedDeadlock {
 	return p
 }
 
+// knownSaved looks at saved reports and at what is in them.
+func knownSaved(list ...*statepb.SavedReport) error {
+	for _, p := range list {
+		if err := fields(p); err != nil {
+			return err
+		}
+		if err := knownReports([]*statepb.Reported{p.GetReport()}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // restoredReport reads what savedReport wrote. One that is only told of need not be what a host could report.
 func restoredReport(p *statepb.SavedReport) (*Report, error) {
-	if err := fields(p); err != nil {
-		return nil, err
-	}
 	if p.GetReport() == nil {
 		return nil, fmt.Errorf("%w: an empty report", ErrCorrupt)
 	}
-	if err := knownReports([]*statepb.Reported{p.Report}); err != nil {
-		return nil, err
-	}
 	r, _ := loadedReport(p.Session, p.Report)
 	r.Born = p.Born
-	if !proto.Equal(r.saved(), p.Report) {
+	if !proto.Equal(r.Told(), p.Report) {
 		return nil, fmt.Errorf("%w: report %d of session %d", ErrCorrupt, r.ID, r.Session)
 	}
 	return r, nil
 }
 
 func (v *View) loadReport(p *statepb.SavedReport) error {
+	if err := knownSaved(p); err != nil {
+		return err
+	}
 	r, err := restoredReport(p)
 	if err != nil {
 		return err
@@ -107,7 +117,7 @@ func (v *View) loadSuspicion(p *statepb.SavedSuspicion) error {
 		})
 	}
 	for _, a := range p.Answers {
-		x.Answers = append(x.Answers, Answer{Session: a.Session, Stuck: a.Stuck})
+		x.Answers = append(x.Answers, Answer{Session: a.Session, Stuck: a.Stuck, Wrong: a.Wrong})
 	}
 	v.suspicions = append(v.suspicions, x)
 	return nil
@@ -117,6 +127,9 @@ func (v *View) loadCycle(p *statepb.SavedDeadlock) error {
 	c := &Cycle{ID: p.Id, Index: p.Index, Time: p.Time, LeftOut: int(p.LeftOut)}
 	for _, x := range p.Parties {
 		if err := fields(x); err != nil {
+			return err
+		}
+		if err := knownSaved(x.Wait, x.Blocker); err != nil {
 			return err
 		}
 		wait, err := restoredReport(x.Wait)
@@ -138,7 +151,7 @@ func (v *View) checkReports() error {
 	var bad error
 	v.reports.Scan(func(r *Report) bool {
 		counts[r.Session]++
-		_, ok := loadedReport(r.Session, r.saved())
+		_, ok := loadedReport(r.Session, r.Told())
 		switch {
 		case !ok || v.Node(r.Ino) == nil:
 			bad = fmt.Errorf("report %+v", *r)

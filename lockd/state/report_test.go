@@ -92,7 +92,7 @@ func (r *script) showReports(out *strings.Builder, what string) {
 				fmt.Fprintf(out, "  %s: %s\n", key(l.Wait), link(l.By, l.Key, l.PID))
 			}
 			for _, a := range x.Answers {
-				fmt.Fprintf(out, "  session %d: stuck=%v\n", a.Session, a.Stuck)
+				fmt.Fprintf(out, "  session %d: stuck=%v wrong=%v\n", a.Session, a.Stuck, a.Wrong)
 			}
 		}
 	case "deadlocks":

@@ -27,7 +27,7 @@ import (
 //	HOST commit PATH VALUE [base=]    HOST write PATH OFFSET BYTES    HOST append PATH BYTES    HOST truncate PATH SIZE
 //	HOST invalidate PATH
 //	HOST lock PATH OWNER r|w START-END [wait=ID] [ofd]   HOST unlock PATH OWNER START-END|all   HOST rcancel ID
-//	HOST held PATH ID MODE [pid=] [nodlckblk]    HOST gone PATH ID    HOST confirm NUMBER [stuck] [round=]
+//	HOST held PATH ID MODE [pid=] [nodlckblk]    HOST gone PATH ID    HOST confirm NUMBER [stuck|wrong] [round=]
 //	HOST waits PATH ID MODE [pid=] [at=PATH] [rank=] [first] [holds=PATH:ID,…] [convert] [range=ID] [nodlckwt] [nodlckblk]
 //	- limits NAME=N...   - format uid gid    - barrier
 //	- host ID NAME [ADDRESS] [durable]    - unhost ID
@@ -519,7 +519,7 @@ func (r *script) command(line string) *statepb.Command {
 	case "held", "waits", "gone":
 		c.Op = &statepb.Command_Report{Report: r.report(verb, args, opt)}
 	case "confirm":
-		op := &statepb.Confirm{Suspicion: 999, Round: num("round"), Stuck: is("stuck")}
+		op := &statepb.Confirm{Suspicion: 999, Round: num("round"), Stuck: is("stuck"), Wrong: is("wrong")}
 		if list := r.s.cur.suspicions; integer(0) < uint64(len(list)) {
 			op.Suspicion = list[integer(0)].ID
 			if !is("round") {
@@ -536,4 +536,4 @@ func (r *script) command(line string) *statepb.Command {
 }
 
 // words are the options without a value.
-var words = []string{"lock", "posix", "drop", "noreplace", "create", "replace", "noqueue", "try", "headque", "quecvt", "altpr", "altcw", "convert", "ofd", "first", "stuck", "nodlckwt", "nodlckblk", "durable"}
+var words = []string{"lock", "posix", "drop", "noreplace", "create", "replace", "noqueue", "try", "headque", "quecvt", "altpr", "altcw", "convert", "ofd", "first", "stuck", "wrong", "nodlckwt", "nodlckblk", "durable"}

@@ -9,6 +9,7 @@ import (
 // The search for deadlocks (DESIGN 3.4) goes from wait to wait. A wait leads to those of everybody who has what holds it up:
 //
 //	wait ──► an incompatible lock, on the resource or (its intent) below it ──► the waits of its owner and heirs
+//	     ──► a wait below it, which has passed there and keeps its intent
 //	     ──► the waits ahead in the same queue; the first of a host's queue to the hosts ahead of that in the state's
 //	     ──► a byte range in its way, held or asked for earlier
 //
@@ -81,19 +82,30 @@ func (s *State) followed(w *Report) bool {
 	if w.Kind == ReportRange || s.cur.rangeWaits > 0 || s.graph.followed(w) {
 		return true
 	}
+	if w.At != w.Ino || s.awaitedAbove(w.At, false) { // intents that it keeps
+		return true
+	}
 	found := false
 	s.graph.heldBy(&s.cur, w, func(h *Report) bool {
-		for ino := h.Ino; ino != 0 && !found; {
-			found = s.graph.awaited(ino)
-			n := s.cur.Node(ino)
-			if n == nil {
-				break
-			}
-			ino = n.Parent
-		}
+		found = s.awaitedAbove(h.Ino, true)
 		return !found
 	})
 	return found
+}
+
+// awaitedAbove says whether anybody waits at a directory above a resource, or at the resource itself.
+func (s *State) awaitedAbove(ino uint64, itself bool) bool {
+	for ino != 0 {
+		if itself && s.graph.awaited(ino) {
+			return true
+		}
+		n := s.cur.Node(ino)
+		if n == nil {
+			break
+		}
+		ino, itself = n.Parent, true
+	}
+	return false
 }
 
 // cycle returns a shortest cycle through a wait, nil if there is none. Links that lead over a loose pair of lock and wait are left out.
@@ -172,15 +184,16 @@ type place struct {
 	mode queue.Mode
 }
 
-// pair is a lock, and a wait of somebody who has it.
-type pair struct{ hold, wait ReportKey }
+// pair is a lock or a wait, and a wait that it leads to.
+type pair struct{ from, to ReportKey }
 
 // visit notes that w leads to a wait.
 func (f *finder) visit(w, to *Report, l Link) {
 	if f.found || to.Flags&queue.NoDlckWt != 0 {
 		return
 	}
-	if _, seen := f.from[to]; seen || l.By == ByLock && f.loose[pair{l.Key, to.ReportKey}] {
+	if _, seen := f.from[to]; seen || l.By == ByLock && f.loose[pair{l.Key, to.ReportKey}] ||
+		l.By == ByWait && f.loose[pair{w.ReportKey, to.ReportKey}] {
 		return
 	}
 	l.Wait = w.ReportKey
@@ -216,6 +229,16 @@ func own(w, h *Report) bool {
 	return w.Session == h.Session && (w.Tgid != 0 && w.Tgid == h.Tgid || slices.Contains(w.Holds, h.ReportKey))
 }
 
+// sameOwner says whether two waits are of one process.
+func sameOwner(a, b *Report) bool { return a.Session == b.Session && a.Tgid == b.Tgid }
+
+// passed says whether a wait has passed a directory and keeps an intent there that is in the way of what is asked for.
+func (r *Report) passed(v *View, p place) bool {
+	intent := r.Mode.Intent()
+	return r.Kind != ReportRange && r.At != p.ino && intent != queue.None && r.Flags&queue.NoDlckBlk == 0 &&
+		!queue.Compatible(intent, p.mode) && v.within(r.At, p.ino)
+}
+
 // locks goes through the locks of the resource that are in the way.
 func (f *finder) locks(w *Report) {
 	p := place{w.At, w.needs()}
@@ -242,8 +265,8 @@ func (f *finder) locks(w *Report) {
 	f.holders[p] = left
 }
 
-// locksBelow goes through the locks below a directory whose intents are in the way. Only those of processes that wait matter, and there
-// are fewer waits than locks.
+// locksBelow goes through the locks below a directory whose intents are in the way, and through waits there: these keep the
+// intents of the directories that they have passed. Only locks of processes that wait matter, and there are fewer waits than locks.
 func (f *finder) locksBelow(w *Report) {
 	p := place{w.At, w.needs()}
 	n := f.s.cur.Node(p.ino)
@@ -253,6 +276,13 @@ func (f *finder) locksBelow(w *Report) {
 	all := true
 	visit := func(to *Report) bool {
 		f.steps--
+		if to.passed(&f.s.cur, p) {
+			if w.Tgid != 0 && sameOwner(w, to) {
+				all = false
+			} else {
+				f.visit(w, to, Link{By: ByWait, Key: to.ReportKey})
+			}
+		}
 		f.s.graph.heldBy(&f.s.cur, to, func(h *Report) bool {
 			intent := h.Mode.Intent()
 			switch {
@@ -331,7 +361,7 @@ func (f *finder) hostsAhead(w *Report) {
 		}
 		return
 	}
-	if h := c.hold(w.Session); h != nil && h.recalls[recallWait].by != 0 && !queue.Compatible(h.recalls[recallWait].wanted, w.needs()) {
+	if h := c.hold(w.Session); h != nil && !w.First && h.recalls[recallWait].by != 0 && !queue.Compatible(h.recalls[recallWait].wanted, w.needs()) {
 		f.host(w, h.recalls[recallWait].by)
 	}
 }

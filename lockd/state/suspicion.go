@@ -11,7 +11,7 @@ import (
 // and that nobody there could still let go:
 //
 //	found ──► Suspected ──┬─ all hosts: stuck ──► Deadlocked: the youngest wait is the victim
-//	                      ├─ a host: not stuck ──► stands; the search goes on around its locks
+//	                      ├─ a host: not stuck ──► stands; the search goes on around its locks or, if it is wrong, queues
 //	                      │    └─ later the same host: stuck ──► Suspected again, a new round
 //	                      └─ one of its waits or locks is gone ──► over
 //
@@ -29,7 +29,8 @@ type Suspicion struct {
 // Answer is what a host said in this round.
 type Answer struct {
 	Session uint64
-	Stuck   bool
+	Stuck   bool // all stands, and nobody here could let go
+	Wrong   bool // something does not stand, such as who is ahead of whom
 }
 
 // Cycle is a deadlock that was found. It is immutable.
@@ -90,10 +91,13 @@ func (x *Suspicion) has(k ReportKey) bool {
 	return slices.ContainsFunc(x.Links, func(l Link) bool { return l.Wait == k || l.By != ByRange && l.Key == k })
 }
 
-// answer returns a session's answer of this round.
-func (x *Suspicion) answer(session uint64) (stuck, given bool) {
+// answer returns a session's answer of this round, and whether it has given one.
+func (x *Suspicion) answer(session uint64) (a Answer, given bool) {
 	i := slices.IndexFunc(x.Answers, func(a Answer) bool { return a.Session == session })
-	return i >= 0 && x.Answers[i].Stuck, i >= 0
+	if i < 0 {
+		return Answer{}, false
+	}
+	return x.Answers[i], true
 }
 
 // suspect asks the hosts of a cycle, unless they are being asked.
@@ -156,17 +160,27 @@ func (s *State) lookAround(x *Suspicion) {
 	}
 }
 
-// looseLinks returns the locks of hosts that said that they could still be let go, with the waits that they lead to; nil if there are none.
+// looseLinks returns the links that a host did not confirm: of locks that could still be let go, with the waits that they lead to,
+// and of waits with those that are wrongly said to be ahead of them; nil if there are none.
 func (s *State) looseLinks() (loose map[pair]bool) {
+	mark := func(p pair) {
+		if loose == nil {
+			loose = make(map[pair]bool)
+		}
+		loose[p] = true
+	}
 	for _, x := range s.cur.suspicions {
 		for i, l := range x.Links {
-			if stuck, given := x.answer(l.Key.Session); l.By != ByLock || !given || stuck {
-				continue
+			switch l.By {
+			case ByLock:
+				if a, given := x.answer(l.Key.Session); given && !a.Stuck && !a.Wrong {
+					mark(pair{l.Key, x.Links[(i+1)%len(x.Links)].Wait})
+				}
+			case ByWait:
+				if a, _ := x.answer(l.Wait.Session); a.Wrong {
+					mark(pair{l.Wait, l.Key})
+				}
 			}
-			if loose == nil {
-				loose = make(map[pair]bool)
-			}
-			loose[pair{l.Key, x.Links[(i+1)%len(x.Links)].Wait}] = true
 		}
 	}
 	return loose
@@ -187,12 +201,12 @@ func (s *State) confirm(op *statepb.Confirm, done *Change) {
 		done.Code = Stale // it was asked again
 		return
 	}
-	stuck, given := old.answer(done.Session)
-	if given && (stuck || !op.Stuck) {
+	was, given := old.answer(done.Session)
+	if given && (was.Stuck || !op.Stuck) {
 		return
 	}
 	x := *old
-	answer := Answer{Session: done.Session, Stuck: op.Stuck}
+	answer := Answer{Session: done.Session, Stuck: op.Stuck, Wrong: op.Wrong && !op.Stuck}
 	if given {
 		x.Round++
 		x.Answers = []Answer{answer}
@@ -213,8 +227,8 @@ func (s *State) confirm(op *statepb.Confirm, done *Change) {
 // confirmed says whether all hosts said in this round that they are stuck.
 func (x *Suspicion) confirmed() bool {
 	return !slices.ContainsFunc(x.sessions(), func(session uint64) bool {
-		stuck, _ := x.answer(session)
-		return !stuck
+		a, _ := x.answer(session)
+		return !a.Stuck
 	})
 }
 
@@ -245,9 +259,9 @@ func (s *State) verdict(x *Suspicion) {
 	s.dropReport(k)
 }
 
-// younger says whether a began to wait after b, as far as the log tells.
+// younger says whether a began to wait after b, as far as their hosts' clocks tell.
 func younger(a, b *Report) bool {
-	return cmp.Or(cmp.Compare(a.Born, b.Born), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Session, b.Session)) > 0
+	return cmp.Or(cmp.Compare(a.Since, b.Since), cmp.Compare(a.Born, b.Born), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Session, b.Session)) > 0
 }
 
 // cycleOf describes a cycle in full, the victim first.

@@ -221,14 +221,24 @@ func (t *Table) deadlock(l *Lock, r *resource) {
 // Cycle returns the cycle of waits that l is part of at the resource where it waits, as in a Deadlock event; nil
 // if there is none (any more).
 func (t *Table) Cycle(l *Lock) []*Lock {
-	r := l.at()
-	if r == nil || l.Flags&queue.NoDlckWt != 0 {
+	if l.at() == nil || l.Flags&queue.NoDlckWt != 0 {
 		return nil
 	}
-	for b := range r.q.Blockers(l) {
+	if own := t.Self(l); own != nil {
+		return []*Lock{l, own}
+	}
+	return l.at().q.Cycle(l)
+}
+
+// Self returns a lock of l's own owner that l waits for, nil if there is none: the one cycle that only one host knows of.
+func (t *Table) Self(l *Lock) *Lock {
+	if l.at() == nil || l.Flags&queue.NoDlckWt != 0 || len(l.own()) == 0 {
+		return nil
+	}
+	for b := range l.at().q.Blockers(l) {
 		if !b.Ceiling && !b.Shared && !b.Waiting && b.Holder.Flags&queue.NoDlckBlk == 0 && slices.Contains(l.own(), b.Holder) {
-			return []*Lock{l, b.Holder}
+			return b.Holder
 		}
 	}
-	return r.q.Cycle(l)
+	return nil
 }

@@ -145,12 +145,16 @@ func (t *Table) retreat(o *Lock, r *resource) {
 }
 
 // again lets a request that retreated to r wait there: as a new request,
-// behind the conversions, whatever its owner has.
+// behind the conversions, whatever its owner has. The caller may not have looked for that yet, see Waiting.
 func (t *Table) again(o *Lock, r *resource) {
 	req := queue.Request[*Lock]{Holder: o, Mode: o.needs(r), Shared: true, Flags: queue.HeadQue}
 	if out, _ := r.q.Request(req); out == queue.Granted {
 		t.work = append(t.work, passed{o, r})
-	} else if o.try() && t.hardBlocked(o, r) {
-		t.refuse(o, Busy)
+		return
 	}
+	if o.try() && t.hardBlocked(o, r) {
+		t.refuse(o, Busy)
+		return
+	}
+	t.emit(Event{Kind: Waiting, Lock: o, Ino: r.ino})
 }

@@ -305,12 +305,13 @@ func (x *Reported) GetRange() uint64 {
 }
 
 // Confirm answers a suspicion on behalf of the session's host: whether all that the suspicion says of this host stands, and
-// nobody there could still let go.
+// nobody there could still let go; or that it is wrong of who is ahead in the host's queues, or does not stand.
 type Confirm struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Suspicion     uint64                 `protobuf:"varint,1,opt,name=suspicion,proto3" json:"suspicion,omitempty"`
 	Round         uint64                 `protobuf:"varint,2,opt,name=round,proto3" json:"round,omitempty"`
 	Stuck         bool                   `protobuf:"varint,3,opt,name=stuck,proto3" json:"stuck,omitempty"`
+	Wrong         bool                   `protobuf:"varint,4,opt,name=wrong,proto3" json:"wrong,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -362,6 +363,13 @@ func (x *Confirm) GetRound() uint64 {
 func (x *Confirm) GetStuck() bool {
 	if x != nil {
 		return x.Stuck
+	}
+	return false
+}
+
+func (x *Confirm) GetWrong() bool {
+	if x != nil {
+		return x.Wrong
 	}
 	return false
 }
@@ -598,6 +606,7 @@ type SavedAnswer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
 	Stuck         bool                   `protobuf:"varint,2,opt,name=stuck,proto3" json:"stuck,omitempty"`
+	Wrong         bool                   `protobuf:"varint,3,opt,name=wrong,proto3" json:"wrong,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -642,6 +651,13 @@ func (x *SavedAnswer) GetSession() uint64 {
 func (x *SavedAnswer) GetStuck() bool {
 	if x != nil {
 		return x.Stuck
+	}
+	return false
+}
+
+func (x *SavedAnswer) GetWrong() bool {
+	if x != nil {
+		return x.Wrong
 	}
 	return false
 }
@@ -827,11 +843,12 @@ const file_report_proto_rawDesc = "" +
 	"\x05first\x18\x0e \x01(\bR\x05first\x12\x12\n" +
 	"\x04rank\x18\x0f \x01(\x12R\x04rank\x120\n" +
 	"\x05holds\x18\x10 \x03(\v2\x1a.lockfs.state.v1.ReportKeyR\x05holds\x12\x14\n" +
-	"\x05range\x18\x11 \x01(\x04R\x05range\"S\n" +
+	"\x05range\x18\x11 \x01(\x04R\x05range\"i\n" +
 	"\aConfirm\x12\x1c\n" +
 	"\tsuspicion\x18\x01 \x01(\x04R\tsuspicion\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\x04R\x05round\x12\x14\n" +
-	"\x05stuck\x18\x03 \x01(\bR\x05stuck\"n\n" +
+	"\x05stuck\x18\x03 \x01(\bR\x05stuck\x12\x14\n" +
+	"\x05wrong\x18\x04 \x01(\bR\x05wrong\"n\n" +
 	"\vSavedReport\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x12\n" +
 	"\x04born\x18\x02 \x01(\x04R\x04born\x121\n" +
@@ -850,10 +867,11 @@ const file_report_proto_rawDesc = "" +
 	"by_session\x18\x05 \x01(\x04R\tbySession\x12\x15\n" +
 	"\x06by_ino\x18\x06 \x01(\x04R\x05byIno\x12\x13\n" +
 	"\x05by_id\x18\a \x01(\x04R\x04byId\x12\x15\n" +
-	"\x06by_pid\x18\b \x01(\rR\x05byPid\"=\n" +
+	"\x06by_pid\x18\b \x01(\rR\x05byPid\"S\n" +
 	"\vSavedAnswer\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
-	"\x05stuck\x18\x02 \x01(\bR\x05stuck\"\x9b\x01\n" +
+	"\x05stuck\x18\x02 \x01(\bR\x05stuck\x12\x14\n" +
+	"\x05wrong\x18\x03 \x01(\bR\x05wrong\"\x9b\x01\n" +
 	"\rSavedDeadlock\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
