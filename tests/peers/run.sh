@@ -36,7 +36,7 @@ trap 'kill -TERM $peers 2>/dev/null' INT TERM
 clear() {
 	local mount
 	while read -r _ mount _; do
-		case $mount in "$out"/peers.*) umount -l "$mount" ;; esac
+		case $mount in "$out"/peers.*) umount -l "$mount" 2>/dev/null ;; esac # a daemon may be doing it too
 	done </proc/mounts
 	rm -rf "$out"/peers.*
 }
