@@ -137,6 +137,7 @@ func (c *Crew) Measure(j Job) (Figures, error) {
 	if _, err := take(workers, limit, func(i int) any { return j.round(i, n, name, path) }); err != nil {
 		return Figures{}, err
 	}
+	os.Remove(path) // all have it mapped: nothing is left if this process is killed
 	outage := make(chan error, 1)
 	if j.Outage != nil {
 		stop := time.AfterFunc(j.For, func() { outage <- takeDown(shared, j.Outage) })
