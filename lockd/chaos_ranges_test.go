@@ -13,12 +13,8 @@ import (
 // TestChaosRanges: byte ranges of several hosts whose connections fail: never two owners have one in sessions that stand,
 // and in the end, when all have let go, the state has none left.
 func TestChaosRanges(t *testing.T) {
-	for range 3 {
-		seed := *chaosSeed
-		if seed == 0 {
-			seed = uint64(time.Now().UnixNano())
-		}
-		t.Logf("seed %d", seed)
+	for round := range 3 {
+		seed := seedOf(t, round)
 		bubbleWith(t, chaosConfig, func(r *rig) {
 			c := &chaosRanges{chaos: &chaos{rig: r}, inside: map[uint64]held{}}
 			c.run(seed)

@@ -14,7 +14,18 @@ import (
 	"github.com/lockfs/lockfs/lockd/state/statepb"
 )
 
-var chaosSeed = flag.Uint64("chaos", 0, "seed of TestChaos; 0: by the clock")
+var firstSeed = flag.Uint64("seed", 1, "of the tests that take chances: that of the first round, the next has the next; 0: by the clock")
+
+// seedOf returns the seed of a round and tells it.
+func seedOf(t *testing.T, round int) uint64 {
+	t.Helper()
+	if *firstSeed == 0 {
+		*firstSeed = uint64(time.Now().UnixNano())
+	}
+	seed := *firstSeed + uint64(round)
+	t.Logf("seed %d: -seed %[1]d", seed)
+	return seed
+}
 
 // chaos counts in value blocks under EX, from clients of several hosts whose ways to the log and from it fail.
 type chaos struct {
@@ -37,12 +48,8 @@ func TestChaos(t *testing.T) {
 	if testing.Short() {
 		rounds = 1
 	}
-	for range rounds {
-		seed := *chaosSeed
-		if seed == 0 {
-			seed = uint64(time.Now().UnixNano())
-		}
-		t.Logf("seed %d", seed)
+	for round := range rounds {
+		seed := seedOf(t, round)
 		bubbleWith(t, chaosConfig, func(r *rig) {
 			c := &chaos{rig: r, inside: map[uint64]map[*lockd.Lock]*lockd.Host{}, token: map[uint64]uint64{}, acked: map[uint64]map[uint64]bool{}}
 			c.run(seed)

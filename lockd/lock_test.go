@@ -447,8 +447,7 @@ func (f listenFunc) Notice(n lockd.Notice) { f(n) }
 // TestInterruptsRaceGrants lets many ask, be interrupted, run out of time, convert and let go at random. At no time two have
 // what excludes the other, and in the end nothing is left.
 func TestInterruptsRaceGrants(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := seedOf(t, 0)
 	bubble(t, func(r *rig) {
 		files := []uint64{r.make("/d/a"), r.make("/d/b"), r.make("/d/")}
 		var users [3][queue.EX + 1]atomic.Int32

@@ -28,8 +28,7 @@ func (r *rig) value(ino uint64) string { return string(r.h.View().Node(ino).Valu
 // TestFailedProposalsAreAppliedOnce lets proposals fail in every way while many callers work; each of their commands is
 // applied once, and in the order in which one caller gave them.
 func TestFailedProposalsAreAppliedOnce(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := seedOf(t, 0)
 	bubble(t, func(r *rig) {
 		const callers, commands = 8, 50
 		var inos [callers]uint64
