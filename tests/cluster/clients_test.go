@@ -300,6 +300,8 @@ func storm(args []string) int {
 		switch err {
 		case unix.ENOENT, unix.EEXIST, unix.ENOTDIR, unix.EISDIR, unix.ENOTEMPTY, unix.EINVAL, unix.EBUSY:
 			return nil // as with any file system
+		case unix.ELOOP: // directories in directories, to the limit of a path
+			return nil
 		case unix.ESTALE:
 			// A name that others changed during the call. The kernel looks it up again and calls once more; a name that is
 			// changed again meanwhile shows, as on other file systems of many hosts.

@@ -138,7 +138,7 @@ func testExclusive(t *testing.T, c *harness.Cluster, names int) {
 // testStorm changes names at random from three hosts at once. When all is quiet the trees are the same, as the digests say
 // and as find shows.
 func testStorm(t *testing.T, c *harness.Cluster, seed uint64, steps int) {
-	if r := c.Hosts[0].Run(t, `mkdir -p $M/storm`, 0); r.Code != 0 {
+	if r := c.Hosts[0].Run(t, `rm -rf $M/storm && mkdir $M/storm`, 0); r.Code != 0 {
 		t.Fatalf("%+v", r)
 	}
 	var running []*client
