@@ -16,6 +16,7 @@ import (
 // by each LOOKUP, OPEN and READDIR, and nothing of it is cached by the kernel.
 //
 //	.lockfs/control           commands to the daemon, for its own user and root
+//	.lockfs/deadlocks         the last deadlocks that were found, each in full
 //	.lockfs/events            the notices of the whole tree
 //	.lockfs/held/PATH…/       one entry for each lock; the directories are the tree's, with its permissions
 //	.lockfs/hosts/NAME        key=value lines of each host of the cluster
@@ -45,15 +46,16 @@ type specialDir interface {
 type specialKind uint8
 
 const (
-	specialRoot     specialKind = iota // .lockfs itself
-	specialStatus                      // .lockfs/status
-	specialEvents                      // .lockfs/events
-	specialList                        // held or waiting, or a directory below it
-	specialEntry                       // one lock
-	specialHosts                       // .lockfs/hosts
-	specialHost                        // one host
-	specialSnapshot                    // .lockfs/snapshot
-	specialControl                     // .lockfs/control
+	specialRoot      specialKind = iota // .lockfs itself
+	specialStatus                       // .lockfs/status
+	specialEvents                       // .lockfs/events
+	specialList                         // held or waiting, or a directory below it
+	specialEntry                        // one lock
+	specialHosts                        // .lockfs/hosts
+	specialHost                         // one host
+	specialSnapshot                     // .lockfs/snapshot
+	specialControl                      // .lockfs/control
+	specialDeadlocks                    // .lockfs/deadlocks
 )
 
 func (k specialKind) isDir() bool { return k == specialRoot || k == specialList || k == specialHosts }
@@ -73,6 +75,7 @@ var specialNames = []struct {
 	special
 }{
 	{"control", special{kind: specialControl}},
+	{"deadlocks", special{kind: specialDeadlocks}},
 	{"events", special{kind: specialEvents}},
 	{"held", special{kind: specialList, ino: rootIno}},
 	{"hosts", special{kind: specialHosts}},
@@ -273,6 +276,8 @@ func (f *FS) specialOpen(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.Open
 			return fuse.Status(errno)
 		}
 		file = snapshot
+	case specialDeadlocks:
+		file = &textFile{text: f.deadlocksText(f.call(&in.InHeader, cancel))}
 	case specialEvents:
 		file = f.openEvents(f.call(&in.InHeader, cancel), lockd.Filter{}, in.Flags)
 	case specialEntry:

@@ -145,10 +145,8 @@ func (f *FS) entryText(c *lockd.Call, l entry) []byte {
 	var t lines
 	t.put("path", f.host.View().Path(l.Ino))
 	t.put("host", l.Host)
-	if l.Here {
-		t.put("pid", strconv.FormatUint(uint64(processOf(l.LockInfo)), 10))
-		t.put("uid", strconv.FormatUint(uint64(l.UID), 10))
-	}
+	t.put("pid", strconv.FormatUint(uint64(processOf(l.LockInfo)), 10))
+	t.put("uid", strconv.FormatUint(uint64(l.UID), 10))
 	t.put("comm", l.Comm)
 	if c.UID == 0 || c.UID == l.UID {
 		t.put("command", f.host.Cmdline(c, &l.LockInfo))
@@ -158,9 +156,7 @@ func (f *FS) entryText(c *lockd.Call, l entry) []byte {
 	if l.Convert {
 		t.put("converting", "1")
 	}
-	if l.Here {
-		t.put("since", when(l.Since))
-	}
+	t.put("since", when(l.Since))
 	if l.Mode != queue.None {
 		t.put("token", strconv.FormatUint(l.Token, 10))
 	}
@@ -169,6 +165,7 @@ func (f *FS) entryText(c *lockd.Call, l entry) []byte {
 	}
 	t.put("options", l.Flags.String())
 	t.put("blocked-by", parties(l.BlockedBy))
+	t.put("inherits", parties(l.Inherits))
 	return t
 }
 

@@ -120,6 +120,7 @@ type Request struct {
 type Lock struct {
 	Listener Listener     // told what happens to the lock, and shown in listings; may be nil
 	File     process.File // the inode as the kernel shows it, to find who has the descriptor
+	Opener   uint32       // the thread that opened it: it stands for who asked once that is gone, as flock(1) soon is; 0: not known
 
 	t     table.Lock
 	token atomic.Uint64

@@ -346,6 +346,9 @@ func (h *Host) lookUpReports(list []telltale, k *known) {
 			p, _ = h.cfg.Processes.Look(pid)
 			seen[pid] = p
 		}
+		if p.Tgid == 0 && x.lock != nil && x.lock.Opener != 0 {
+			p, _ = h.cfg.Processes.Look(x.lock.Opener)
+		}
 		if p.Tgid != 0 {
 			r.Tgid = p.Tgid
 		}

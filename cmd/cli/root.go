@@ -66,7 +66,7 @@ init founds it, lockfs hosts lists it, lockfs leave leaves it.`,
 	}
 	root.SetUsageTemplate(usageTemplate)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return exit.Usagef(name(cmd), "%v", err) })
-	root.AddCommand(daemon.Command(), run.Command(), bench.Command(), convert(), value(), notices(), token(), check(), ls(), why(),
+	root.AddCommand(daemon.Command(), run.Command(), bench.Command(), convert(), value(), notices(), token(), check(), ls(), why(), deadlocks(),
 		status(), events(), hosts(), initialize(), leave(), snapshot(), certs(), keygen(), version(), man())
 	root.InitDefaultCompletionCmd("mount", "run")
 	for cmd := range all(root) {

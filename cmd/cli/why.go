@@ -19,7 +19,8 @@ func why() *cobra.Command {
 		Use:   "why PATH",
 		Short: "say what a lock is waiting for",
 		Long: `why says who holds PATH, who waits for it and what holds each of them up: the resource's own locks, those of the
-directories above it, and for a directory those below.`,
+directories above it, and for a directory those below. Where who is in the way waits himself, it says for what, and so on
+to the end of the chain.`,
 		Example: `  lockfs why /locks/db/orders`,
 		Args:    arguments(1, 1, "PATH"),
 		Annotations: exits("0   somebody holds it or waits for it", "1   nobody does", "66  PATH cannot be opened",
@@ -51,6 +52,8 @@ type reason struct {
 	Waiting []client.Lock `json:"waiting"`
 	Above   []client.Lock `json:"above"` // held on directories above it
 	Below   []client.Lock `json:"below"` // held below it, if it is a directory
+
+	all []client.Lock // that wait, anywhere
 }
 
 func reasons(path string) (r reason, err error) {
@@ -79,6 +82,9 @@ func reasons(path string) (r reason, err error) {
 		return r, exit.Of("why", path, err)
 	}
 	if r.Waiting, err = m.WaitingHere(own); err != nil {
+		return r, exit.Of("why", path, err)
+	}
+	if r.all, err = m.Waiting(""); err != nil {
 		return r, exit.Of("why", path, err)
 	}
 	for up := rel; up != ""; {
@@ -111,9 +117,7 @@ func (r reason) print(w io.Writer, now time.Time) error {
 	}
 	for _, l := range r.Waiting {
 		fmt.Fprintf(b, "%s is awaited %v by %s%s\n", path, l.Mode, describe(l), since(now, l))
-		if by := l.Fields.Get("blocked-by"); by != "" {
-			fmt.Fprintf(b, "    held up by %s\n", client.Printable(by))
-		}
+		r.chain(b, now, l, 1, map[string]bool{waitName(l): true})
 	}
 	for _, l := range r.Above {
 		fmt.Fprintf(b, "%s above it is held %v by %s%s\n", client.Printable(l.Path), l.Mode, describe(l), since(now, l))
@@ -127,6 +131,44 @@ func (r reason) print(w io.Writer, now time.Time) error {
 	_, err := io.WriteString(w, b.String())
 	return err
 }
+
+// maxChain bounds how far a chain is followed.
+const maxChain = 32
+
+// chain says what holds a request up and, where that waits itself, for what, level by level.
+func (r reason) chain(b *strings.Builder, now time.Time, l client.Lock, level int, seen map[string]bool) {
+	indent := strings.Repeat("    ", level)
+	for _, by := range strings.FieldsFunc(l.Fields.Get("blocked-by"), func(c rune) bool { return c == ',' }) {
+		fmt.Fprintf(b, "%sheld up by %s\n", indent, client.Printable(by))
+		who, _, _ := strings.Cut(by, "/")
+		for _, next := range r.all {
+			if !waitsFor(next, who) || level >= maxChain {
+				continue
+			}
+			fmt.Fprintf(b, "%s    %s waits for %s %v%s\n", indent, next.Who(), client.Printable(next.Path), next.Mode, since(now, next))
+			if name := waitName(next); !seen[name] {
+				seen[name] = true
+				r.chain(b, now, next, level+2, seen)
+			}
+		}
+	}
+}
+
+// waitsFor reports whether a request is of a process, or of one that inherited its locks.
+func waitsFor(l client.Lock, who string) bool {
+	if l.Who() == who {
+		return true
+	}
+	for _, from := range strings.Split(l.Fields.Get("inherits"), ",") {
+		if name, _, _ := strings.Cut(from, "/"); name == who {
+			return true
+		}
+	}
+	return false
+}
+
+// waitName tells requests apart.
+func waitName(l client.Lock) string { return fmt.Sprint(l.Path, " ", l.Place, " ", l.Who()) }
 
 // describe names a lock's process.
 func describe(l client.Lock) string {
