@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
@@ -13,30 +14,60 @@ import (
 	"github.com/lockfs/lockfs/lockd/state"
 )
 
-// addresses are where the other hosts are, as far as is known: what gossip heard last comes first, then the list in the state, then
-// raft's configuration. So hosts find each other again when their addresses changed, even all at once. Whoever answers at an
+// addresses are where the other hosts are, as far as is known: what gossip heard or the list in the state has, whichever changed
+// last, else raft's configuration. (A host that moved is on the list at once, and gossip may take the old address for alive for
+// seconds; where all have moved there is gossip alone.) So hosts find each other again when their addresses changed, even all at once. Whoever answers at an
 // address has to be the host that was meant (wire.At).
 type addresses struct {
 	self string // id
 	own  string // what the others use
 	raft atomic.Pointer[raft.Raft]
 	book atomic.Pointer[map[string]string] // by host id: of gossip and the list
+
+	mu    sync.Mutex
+	known map[string]whereabouts // by host id: what book was made of
+}
+
+// whereabouts is what is said of one host's address.
+type whereabouts struct {
+	heard, listed string // by gossip, alive, and in the state; empty: nothing
+	last          string // of the two that which changed last, gossip if both did
 }
 
 var _ raft.ServerAddressProvider = (*addresses)(nil)
 
 // learn takes over what gossip and the list say.
 func (a *addresses) learn(heard []gossip.Member, view *state.View) {
-	book := map[string]string{}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	known := map[string]whereabouts{}
 	for h := range view.Hosts() {
-		book[h.ID] = h.Address
+		w := a.known[h.ID]
+		known[h.ID] = whereabouts{listed: h.Address, heard: w.heard, last: w.last}
 	}
 	for _, m := range heard {
 		if m.State == gossip.Alive && m.Address != "" {
-			book[m.ID] = m.Address
+			w, listed := known[m.ID]
+			if !listed {
+				w.last = a.known[m.ID].last
+			}
+			w.heard = m.Address
+			known[m.ID] = w
 		}
 	}
-	delete(book, a.self)
+	delete(known, a.self)
+	book := map[string]string{}
+	for id, w := range known {
+		if w.listed != "" && w.listed != a.known[id].listed {
+			w.last = w.listed
+		}
+		if w.heard != "" && w.heard != a.known[id].heard {
+			w.last = w.heard
+		}
+		known[id] = w
+		book[id] = w.last
+	}
+	a.known = known
 	a.book.Store(&book)
 }
 

@@ -29,8 +29,6 @@ type gossiper struct {
 	*Node
 	all    *gossipers
 	config Config
-	stops  bool   // it ended its session before it was stopped
-	opened uint64 // its session
 }
 
 func newGossipers(t testing.TB) *gossipers {

@@ -19,7 +19,6 @@ type many struct {
 	hosts   []*lockd.Host
 	members []*lockdtest.Member
 	procs   []*processes
-	ranges  uint64
 }
 
 // hosts runs a test with so many hosts in fake time.

@@ -367,7 +367,7 @@ func TestLockDelayBetweenHosts(t *testing.T) {
 			t.Errorf("granted %v after the loss", d)
 		}
 		r.h.Release(waiting.l)
-		held = r.askOn(hosts[2], 3, lockd.Request{Ino: ino, Mode: queue.EX}).ends(nil)
+		r.askOn(hosts[2], 3, lockd.Request{Ino: ino, Mode: queue.EX}).ends(nil)
 		waiting = r.ask(1, lockd.Request{Ino: ino, Mode: queue.EX}).waits()
 		left := time.Now()
 		hosts[2].Close()
