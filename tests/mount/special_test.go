@@ -11,7 +11,7 @@ func TestSpecialFiles(t *testing.T) {
 	d := harness.Start(t, "lock")
 	s := d.Shell(t)
 	s.OK("head -c 200000 /dev/urandom > $M/large")
-	if out := s.OK("ls $M/.lockfs; ls $M/.lockfs/hosts"); out != "control\nevents\nheld\nhosts\nsnapshot\nstatus\nwaiting\nhost1\n" {
+	if out := s.OK("ls $M/.lockfs; ls $M/.lockfs/hosts"); out != "control\ndeadlocks\nevents\nheld\nhosts\nsnapshot\nstatus\nwaiting\nhost1\n" {
 		t.Errorf("listing: %q", out)
 	}
 	s.OK("grep -qx session=[0-9]* $M/.lockfs/hosts/host1 && ! cat $M/.lockfs/hosts/nobody 2>/dev/null")
