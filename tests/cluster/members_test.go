@@ -132,10 +132,13 @@ func TestMembers(t *testing.T) {
 	}
 
 	t.Run("moves", func(t *testing.T) {
-		moved := c.Others(c.Leader())[0]
-		d := h[moved]
-		name := string(rune('a' + moved))
-		before := h[c.Leader()].Host(name)["address"]
+		moved, before := 0, "" // a member, which not all are by now
+		for _, moved = range c.Others(c.Leader()) {
+			if before = h[c.Leader()].Host(string(rune('a' + moved)))["address"]; before != "" {
+				break
+			}
+		}
+		d, name := h[moved], string(rune('a'+moved))
 		d.Kill()
 		address := d.Move(t)
 		d.Start()
