@@ -231,16 +231,21 @@ func (n *Node) hurry() error {
 	if len(servers) != 1 || string(servers[0].ID) != n.id() || servers[0].Suffrage != raft.Voter {
 		return nil
 	}
-	longer := n.reloadable(n.config.limits.trailing)
+	n.pacing.Lock()
+	defer n.pacing.Unlock()
+	if n.slow { // it leads already
+		return nil
+	}
+	longer := n.reloadable(n.trailing)
 	longer.ElectionTimeout++
 	longer.HeartbeatTimeout++
 	if err := n.raft.ReloadConfig(longer); err != nil {
 		return err
 	}
-	return n.raft.ReloadConfig(n.reloadable(n.config.limits.trailing))
+	return n.raft.ReloadConfig(n.reloadable(n.trailing))
 }
 
-// reloadable is what raft may be told while it runs; n.pacing is held, or raft has yet to lead.
+// reloadable is what raft may be told while it runs; n.pacing is held.
 func (n *Node) reloadable(trailing uint64) raft.ReloadableConfig {
 	c := raft.ReloadableConfig{
 		TrailingLogs: trailing, SnapshotInterval: 24 * time.Hour, SnapshotThreshold: 1 << 62,
