@@ -266,13 +266,7 @@ func (g *Gossip) find() {
 	pause := minJoinPause
 	for {
 		if missing := g.missing(); len(missing) > 0 {
-			switch n, err := g.serf.Join(missing, true); {
-			case err != nil && strings.Contains(err.Error(), errForeign.Error()): // memberlist keeps but the text
-				g.seldom.Warn("foreign", "a host to join is of another cluster, and two clusters never merge: to join that one, start this host with --reset",
-					"at", missing, "cluster", g.self.Load().Cluster)
-			case err != nil && n == 0:
-				g.log.Debug("gossip finds nobody", "at", missing, "err", err)
-			}
+			g.tryJoin(missing)
 			pause = min(2*pause, maxJoinPause)
 		} else {
 			pause = maxJoinPause
@@ -281,6 +275,25 @@ func (g *Gossip) find() {
 		case <-time.After(pause):
 		case <-g.stop:
 			return
+		}
+	}
+}
+
+// tryJoin joins at each of the addresses. One that does not answer takes its time, so it looks between two whether to stop.
+func (g *Gossip) tryJoin(all []string) {
+	for _, at := range all {
+		select {
+		case <-g.stop:
+			return
+		default:
+		}
+		switch _, err := g.serf.Join([]string{at}, true); {
+		case err == nil:
+		case strings.Contains(err.Error(), errForeign.Error()): // memberlist keeps but the text
+			g.seldom.Warn("foreign", "a host to join is of another cluster, and two clusters never merge: to join that one, start this host with --reset",
+				"at", at, "cluster", g.self.Load().Cluster)
+		default:
+			g.log.Debug("gossip finds nobody", "at", at, "err", err)
 		}
 	}
 }
