@@ -123,7 +123,7 @@ func (n *testNode) start() {
 
 func (n *testNode) ready() {
 	n.cluster.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := n.Ready(ctx); err != nil {
 		n.cluster.t.Fatal(err)

@@ -40,7 +40,7 @@ func withLockd(o testOptions) testOptions {
 		})
 	}
 	o.started = func(n *testNode) {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := hostOf(n).Start(ctx); err != nil {
 			n.cluster.t.Error(err)

@@ -52,7 +52,7 @@ func (h *testHost) Restored(view *state.View) {
 // await waits until something holds of the host's view.
 func (h *testHost) await(t testing.TB, what string, holds func(*state.View) bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		h.mu.Lock()
 		view, changed := h.view, h.changed
@@ -103,7 +103,7 @@ func start(t testing.TB, c Config) (*Node, *testHost) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { n.Close() })
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := n.Ready(ctx); err != nil {
 		t.Fatal(err)

@@ -64,7 +64,7 @@ func TestProposerKeepsOrder(t *testing.T) {
 // synctestWait waits outside a bubble, by yielding to what is known to end.
 func synctestWait(t *testing.T, done func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !done(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); !done(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("it never ended")
 		}

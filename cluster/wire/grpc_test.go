@@ -34,7 +34,7 @@ func serveHealth(t *testing.T, p *testPort) asked {
 }
 
 func check(c grpc.ClientConnInterface) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	_, err := grpc_health_v1.NewHealthClient(c).Check(ctx, &grpc_health_v1.HealthCheckRequest{})
 	return err

@@ -99,7 +99,7 @@ func dial(t testing.TB, from, to *testPort, purpose Purpose) error {
 		return err
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(5 * time.Second))
+	c.SetDeadline(time.Now().Add(30 * time.Second))
 	const word = "hello"
 	if _, err := io.WriteString(c, word); err != nil {
 		t.Fatal(err)
@@ -114,7 +114,7 @@ func dial(t testing.TB, from, to *testPort, purpose Purpose) error {
 // eventually waits for something that another goroutine is about to do.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); !holds(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); !holds(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("never: %s", what)
 		}
@@ -454,7 +454,7 @@ func TestHostile(t *testing.T) {
 			}
 			defer c.Close()
 			io.WriteString(c, sent)
-			c.SetReadDeadline(time.Now().Add(4 * time.Second))
+			c.SetReadDeadline(time.Now().Add(30 * time.Second))
 			got, err := io.ReadAll(c)
 			if ne, is := err.(net.Error); is && ne.Timeout() {
 				t.Fatal("it was not closed in time")
@@ -502,7 +502,7 @@ func TestTooManyPending(t *testing.T) {
 		t.Error(err)
 	}
 	for _, c := range silent {
-		c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		c.SetReadDeadline(time.Now().Add(30 * time.Second))
 		if _, err := c.Read(make([]byte, 1)); err == nil {
 			t.Error("a silent connection got an answer")
 		} else if ne, is := err.(net.Error); is && ne.Timeout() {
@@ -526,7 +526,7 @@ func TestNobodyAccepts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	c.SetReadDeadline(time.Now().Add(30 * time.Second))
 	if _, err := c.Read(make([]byte, 1)); err != io.EOF {
 		t.Error(err)
 	}

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 }
 
 // limit bounds one script.
-const limit = 2 * time.Minute
+const limit = 5 * time.Minute
 
 // needFUSE skips a test where it cannot mount.
 func needFUSE(t *testing.T) {
@@ -134,7 +134,7 @@ type daemon struct {
 func (d *daemon) point(view string) string { return filepath.Join(d.mounts, view) }
 func (d *daemon) data() string             { return filepath.Join(d.dir, "data") }
 
-// do starts, stops or kills the daemon. Stopping must succeed within 20 s.
+// do starts, stops or kills the daemon. Each must succeed within a minute.
 func (d *daemon) do(what string, args []string) error {
 	switch what {
 	case "start":
@@ -180,7 +180,7 @@ func (d *daemon) start(args []string) error {
 	if err := d.cmd.Start(); err != nil {
 		return err
 	}
-	timer := time.AfterFunc(20*time.Second, d.kill)
+	timer := time.AfterFunc(time.Minute, d.kill)
 	defer timer.Stop()
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil || line != "ready\n" {
@@ -202,7 +202,7 @@ func (d *daemon) stop() error {
 	cmd := d.cmd
 	d.cmd = nil
 	cmd.Process.Signal(syscall.SIGTERM)
-	timer := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
+	timer := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
 	defer timer.Stop()
 	if err := cmd.Wait(); err != nil {
 		return fmt.Errorf("the daemon ends: %w\n%s", err, d.said())

@@ -22,7 +22,7 @@ func TestNotify(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", socket)
 	hears := func(want string) {
 		t.Helper()
-		conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+		conn.SetReadDeadline(time.Now().Add(time.Minute))
 		buffer := make([]byte, 1024)
 		n, err := conn.Read(buffer)
 		if err != nil || !strings.Contains(string(buffer[:n]), want) {

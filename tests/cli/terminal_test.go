@@ -84,7 +84,7 @@ func (w *terminal) types(s string) {
 // shows waits until the screen has shown a text once more than it was waited for before, and forgets what was before it.
 func (w *terminal) shows(want string) {
 	w.t.Helper()
-	over := time.After(20 * time.Second)
+	over := time.After(time.Minute)
 	for {
 		w.mu.Lock()
 		_, rest, found := strings.Cut(w.text.String(), want)
