@@ -76,12 +76,13 @@ func serve(o *Options, out, logTo io.Writer) error {
 	}
 	d.tell("STOPPING=1\nSTATUS=draining")
 	hurry := make(chan struct{})
-	go func() {
-		<-signals
-		close(hurry)
-	}()
 	if cause != nil {
-		hurry = closedChannel
+		close(hurry)
+	} else {
+		go func() {
+			<-signals
+			close(hurry)
+		}()
 	}
 	if leaver != nil {
 		cause = d.leave(leaver, hurry)
