@@ -150,6 +150,21 @@ func TestTwoHostsDeadlock(t *testing.T) {
 	})
 }
 
+// TestThreadDeadlock: a thread that is not the first of its process, and so began later, has taken a lock.
+func TestThreadDeadlock(t *testing.T) {
+	hosts(t, 2, func(m *many) {
+		a, b := m.make("/a"), m.make("/b")
+		m.procs[0].set(func(p *processes) { p.of[7] = 1 })
+		m.has(0, 7, a, queue.EX)
+		m.has(1, 2, b, queue.EX)
+		x := m.wants(0, 1, lockd.Request{Ino: b, Mode: queue.EX}).waits()
+		y := m.wants(1, 2, lockd.Request{Ino: a, Mode: queue.EX}).waits()
+		if victim, _ := m.oneVictim(x, y); victim != y {
+			t.Error("the older wait was ended")
+		}
+	})
+}
+
 // TestOneHostDeadlock: two resources, one host.
 func TestOneHostDeadlock(t *testing.T) {
 	hosts(t, 1, func(m *many) {

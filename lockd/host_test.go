@@ -243,7 +243,7 @@ func (p *processes) Look(tid uint32) (process.Info, error) {
 	if p.gone[tid] {
 		return process.Info{}, process.ErrGone
 	}
-	return process.Info{PID: tid, Tgid: p.process(tid), Comm: "comm" + string(rune('A'+tid%26))}, nil
+	return process.Info{PID: tid, Tgid: p.process(tid), Comm: "comm" + string(rune('A'+tid%26)), Started: time.Duration(tid)}, nil
 }
 
 func (p *processes) Tgid(tid uint32) uint32 {

@@ -23,6 +23,7 @@ const (
 	youngFor   = 50 * time.Millisecond
 	tellLocks  = 256 // told at once
 	tellWaits  = 64
+	tellGone   = 4096
 	maxHolds   = 4096 // that a wait names
 	maxComm    = 64
 	followTick = 100 * time.Millisecond // how often it is looked where the waits that were told are held up
@@ -266,14 +267,15 @@ func (h *Host) toTell() (gone []*statepb.ReportKey, list []telltale) {
 		before += int64(youngFor)
 	}
 	base := h.timeBase()
-	gone, r.gone = r.gone, nil
+	n := min(len(r.gone), tellGone)
+	gone, r.gone = r.gone[:n:n], r.gone[n:]
 	for _, l := range r.young.grown(before) {
 		if !l.t.Held() {
 			continue
 		}
 		list = append(list, h.telltaleOf(l, base))
 	}
-	n := 0
+	n = 0
 	for t := r.told.first; t != nil && n < tellWaits; t = t.next {
 		if t.lock != nil && t.lock.t.At() != t.at && t.lock.t.Waits() {
 			n++
@@ -337,22 +339,26 @@ func (h *Host) telltaleWait(t *telling, base time.Time) telltale {
 // lookUpReports fills in what the processes tell. No mutex is held.
 func (h *Host) lookUpReports(list []telltale, k *known) {
 	seen := make(map[uint32]process.Info)
-	for i := range list {
-		x := &list[i]
-		r := &x.report
-		pid := r.PID
+	look := func(pid uint32) process.Info {
 		p, ok := seen[pid]
 		if !ok && pid != 0 {
 			p, _ = h.cfg.Processes.Look(pid)
 			seen[pid] = p
 		}
-		if p.Tgid == 0 && x.lock != nil && x.lock.Opener != 0 {
-			p, _ = h.cfg.Processes.Look(x.lock.Opener)
+		return p
+	}
+	for i := range list {
+		x := &list[i]
+		r := &x.report
+		p := look(r.PID)
+		if p.Tgid == 0 && x.lock != nil {
+			p = look(x.lock.Opener)
 		}
 		if p.Tgid != 0 {
 			r.Tgid = p.Tgid
+			r.Started = uint64(look(p.Tgid).Started) // a thread begins later than its process
 		}
-		r.Comm, r.Started = cut(p.Comm), uint64(p.Started)
+		r.Comm = cut(p.Comm)
 		if x.lock == nil {
 			continue
 		}

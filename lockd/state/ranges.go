@@ -254,6 +254,7 @@ func (s *State) rangeLock(op *statepb.RangeLock, done *Change) {
 		done.Code = Waiting
 		f.waits = append(f.waits, RangeWait{Range: r, ID: op.Id, Since: s.index})
 		s.countWait(r.Session, 1)
+		s.lookForAll(s.graph.waitsBy(r.Session, r.PID)) // it may have been told of before it came
 	}
 	s.settleRanges(op.Ino, f)
 }
