@@ -8,8 +8,7 @@ import (
 
 // TestSpecialFiles: what a shell does with .lockfs/hosts, snapshot and control.
 func TestSpecialFiles(t *testing.T) {
-	d := harness.Start(t, "lock")
-	s := d.Shell(t)
+	s := harness.StartHosts(t, 1, long, "lock")[0].Shell(t) // which says itself what it was told
 	s.OK("head -c 200000 /dev/urandom > $M/large")
 	if out := s.OK("ls $M/.lockfs; ls $M/.lockfs/hosts"); out != "control\ndeadlocks\nevents\nheld\nhosts\nsnapshot\nstatus\nwaiting\nhost1\n" {
 		t.Errorf("listing: %q", out)
