@@ -42,10 +42,10 @@ all but W4 and W5.
 A round fails, and nothing is shown, if two processes ever had one lock or a value went back. The columns are of a pair of
 acquire and release (W1, W2, W6), of the wait for the lock (W3, W4, W5, W8), or of one call. With --beside the calls are made
 in another directory too, in turns, and compared: a tmpfs, or another FUSE file system; no lock is expected there.
-W5 needs --outage, a shell command that takes the leader down; name the DIRs of other hosts.`,
+W5 needs --rounds 1 and --outage, a shell command that takes the leader down; name the DIRs of other hosts.`,
 		Example: `  lockfs bench /locks
   lockfs bench W3 W8 /mnt/host1 /mnt/host2 /mnt/host3
-  lockfs bench W5 --outage 'kill -9 4711' /mnt/host2 /mnt/host3
+  lockfs bench W5 --rounds 1 --outage 'kill -9 4711' /mnt/host2 /mnt/host3
   lockfs bench W1 flock --beside /mnt/loopback --json /locks`,
 		Annotations: map[string]string{"exit": `  0    measured
   64   wrong usage
