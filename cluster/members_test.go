@@ -35,7 +35,7 @@ func newGossipers(t testing.TB) *gossipers {
 	ignore := goleak.IgnoreCurrent()
 	// serf and memberlist do not wait for all of their goroutines, some of which sleep for seconds.
 	t.Cleanup(func() {
-		goleak.VerifyNone(t, ignore, goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probe"),
+		noLeaks(t, ignore, goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probe"),
 			goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).pushPullNode"))
 	})
 	g := &gossipers{t: t}

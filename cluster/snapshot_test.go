@@ -197,7 +197,7 @@ func TestUnknownEntryStopsTheNode(t *testing.T) {
 
 // TestNothingIsLeftRunning opens, starts and closes nodes at every point and wants every goroutine and file to end.
 func TestNothingIsLeftRunning(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	defer noLeaks(t, goleak.IgnoreCurrent())
 	before := openFiles(t)
 	c := testConfig(t, filepath.Join(t.TempDir(), "data"))
 	for i := range 4 {
