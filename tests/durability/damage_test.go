@@ -78,7 +78,7 @@ func TestDamage(t *testing.T) {
 		a.Must("ok", fmt.Sprintf("fill f 0 x %d", 262000+i), "fsync f")
 	}
 	data := filepath.Join(whole.Dir, "data")
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		if list, _ := filepath.Glob(filepath.Join(data, "snapshots", "*[0-9]", "state.bin")); len(list) > 0 {
 			break
 		}

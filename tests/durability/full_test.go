@@ -49,7 +49,7 @@ func ballast(t *testing.T, dir, name string, leave int64) string {
 func becomes(t *testing.T, a *actor.Actor, want, call string) {
 	t.Helper()
 	var got string
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if got = a.Do(call); got == want {
 			return
 		}

@@ -39,7 +39,7 @@ func TestKill(t *testing.T) {
 		time.Sleep(time.Duration(50+rnd.IntN(600)) * time.Millisecond)
 		d.Kill()
 		for _, l := range loads {
-			lines := l.end(t, 10*time.Second)
+			lines := l.end(t, time.Minute)
 			acknowledged += len(slices.DeleteFunc(slices.Clone(lines), func(s string) bool { return s[0] != '<' }))
 			switch errno := p.hear(t, lines); errno {
 			case "ENOTCONN", "ECONNABORTED":

@@ -13,7 +13,7 @@ import (
 // ttl is the time to live of sessions where it matters, and margin what a loaded machine may take beyond.
 const (
 	ttl    = 2 * time.Second
-	margin = 3 * time.Second
+	margin = 30 * time.Second
 )
 
 func prepare(t *testing.T, args ...string) *harness.Daemon {
@@ -29,6 +29,7 @@ func number(s string) uint64 {
 // TestOldSessionStands kills the daemon while a process holds a lock: the process may go on working under it, so the lock
 // stands until the old session runs out.
 func TestOldSessionStands(t *testing.T) {
+	const ttl = 3 * ttl // a try may take a second, and must end before the session does
 	d := prepare(t, "--session-ttl", ttl.String())
 	d.Start()
 	holder, other := actor.Start(t, d.Lock), actor.Start(t, d.Lock)
@@ -90,7 +91,7 @@ func TestOldSessionEnds(t *testing.T) {
 	d.Start()
 	b := actor.Start(t, d.Lock)
 	b.Must("ok", "open f rdwr,nonblock held", "open g rdwr,nonblock a")
-	if took := time.Since(begin); took > 5*time.Second {
+	if took := time.Since(begin); took > 25*time.Second {
 		t.Errorf("it took %v", took)
 	}
 	b.Must(`"two"`, "pread f 0 10")
@@ -133,7 +134,7 @@ func TestWaitersOfTheDead(t *testing.T) {
 	}
 	d.Kill()
 	for call, a := range actors {
-		switch got := a.EndWithin(10 * time.Second); got {
+		switch got := a.EndWithin(time.Minute); got {
 		case "ENOTCONN", "ECONNABORTED", "[err]", "[pri err]":
 		default:
 			t.Errorf("%s: %s", call, got)

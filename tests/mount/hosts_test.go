@@ -72,7 +72,7 @@ func token(args []string) int {
 // TestCutHost: a host is cut off while it holds EX. What it had is lost before another host is granted it; healed, it
 // goes on by itself.
 func TestCutHost(t *testing.T) {
-	hosts := harness.StartHosts(t, 2, 2*time.Second, "lock", "posix")
+	hosts := harness.StartHosts(t, 2, 4*time.Second, "lock", "posix")
 	poller := hosts[0].Shell(t)
 	both := hosts[0].Shell(t) // holds on the one host, waits on the other
 	both.OK("exec 9<>$M/a; echo -n precious >&9; touch $M/b; exec 7<$M/b; cat $M/b")
@@ -101,7 +101,7 @@ func TestCutHost(t *testing.T) {
 // TestStoppedDaemon: the daemon is stopped for longer than its session, with requests in its queue. What it answers when
 // it goes on is not what was true before.
 func TestStoppedDaemon(t *testing.T) {
-	d := harness.StartShort(t, time.Second, "lock", "posix")
+	d := harness.StartShort(t, 3*time.Second, "lock", "posix")
 	s := d.Shell(t)
 	s.OK("echo -n old > $M/a; echo plain > $M/b; touch $M/c; exec 9<>$M/a 8<$M/b 7<>$P/c; flock 7; cat $M/b >/dev/null")
 	asks := []struct{ command, want string }{
@@ -116,7 +116,7 @@ func TestStoppedDaemon(t *testing.T) {
 	script.WriteString("done; wait")
 	stop(t, d)
 	p := s.Start(script.String())
-	p.Waits(3 * time.Second)
+	p.Waits(5 * time.Second)
 	d.Signal(syscall.SIGCONT)
 	if r := p.Wait(); r.Code != 0 || r.Out != "" {
 		t.Errorf("after the stop: exit code %d\n%s%+v", r.Code, r.Out, asks)

@@ -10,10 +10,10 @@ import (
 
 // TestLost is DESIGN 1.8: what becomes of descriptors when the lease ends.
 func TestLost(t *testing.T) {
-	d := harness.StartShort(t, time.Second, "lock", "posix")
+	d := harness.StartShort(t, 3*time.Second, "lock", "posix")
 	const eagain, enolck = 11, 37
 	holder, flocked, plain, waiter, poller := d.Shell(t), d.Shell(t), d.Shell(t), d.Shell(t), d.Shell(t)
-	plain.OK("echo value > $M/a; echo other > $M/b; touch $M/c; exec 8<$M/b; cat $M/b >/dev/null; sleep 1.1; cat $M/b > /dev/null")
+	plain.OK("echo value > $M/a; echo other > $M/b; touch $M/c; exec 8<$M/b; cat $M/b >/dev/null; sleep 3.1; cat $M/b > /dev/null")
 	holder.OK("exec 9<>$M/a; echo -n new >&9")
 	flocked.OK("exec 9<$M/b; flock 9")
 	poller.OK("exec 9<>$M/c")

@@ -16,7 +16,7 @@ func init() { programs["mapped"] = mapped }
 
 // TestMappingAfterLease: the pages of a mapping, the only ones of a value that the kernel keeps, go with the lease.
 func TestMappingAfterLease(t *testing.T) {
-	d := harness.StartShort(t, 2*time.Second, "lock")
+	d := harness.StartShort(t, 4*time.Second, "lock")
 	s := d.Shell(t)
 	s.OK("echo value > $M/a")
 	p := s.Start("$C mapped $M/a $T/mapped")
