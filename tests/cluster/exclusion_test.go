@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -49,11 +50,12 @@ func TestExclusion(t *testing.T) {
 	t.Run("queue", func(t *testing.T) { // first come, first served, between hosts
 		hosts := []*actor.Actor{actor.Start(t, c.Hosts[0].Lock), actor.Start(t, c.Hosts[1].Lock), actor.Start(t, c.Hosts[2].Lock)}
 		hosts[0].Must("ok", "open f rdwr,creat q")
-		for _, h := range hosts[1:] {
+		for i, h := range hosts[1:] {
 			h.Begin("open f rdwr,creat q")
-			if got, waits := h.Waits(); !waits {
-				t.Fatal(got)
-			}
+			harness.Until(t, limit, "it waits", func() (string, bool) {
+				r := c.Hosts[0].Run(t, `ls $M/.lockfs/waiting/q`, 0)
+				return r.Out, r.Code == 0 && strings.Count(r.Out, "\n") == i+1
+			})
 		}
 		hosts[0].Must("ok", "close f")
 		if got := hosts[1].EndWithin(limit); got != "ok" {
