@@ -256,6 +256,17 @@ func eventually(t testing.TB, what string, holds func() bool) {
 	}
 }
 
+// insist proposes the same again while there is no leader: on a busy machine that may be so at any time.
+func insist(t testing.TB, propose func() error) {
+	t.Helper()
+	var err error
+	eventually(t, "a leader that takes it", func() bool {
+		err = propose()
+		return !errors.Is(err, ErrNoLeader)
+	})
+	must(t, err)
+}
+
 // testLogger logs into the test's log, with the node's name; nothing once the test is over.
 func testLogger(t testing.TB, name func() string) *slog.Logger {
 	w := &nodeWriter{t: t, name: name}

@@ -22,7 +22,7 @@ import (
 func TestProposeAnywhere(t *testing.T) {
 	c := newTestCluster(t, 3, testOptions{})
 	for i, n := range c.nodes {
-		must(t, propose(n.Node, openSession(n.name(), uint64(i+1))))
+		insist(t, func() error { return propose(n.Node, openSession(n.name(), uint64(i+1))) })
 		var id uint64
 		eventually(t, "its session", func() bool {
 			for s := range n.view().Sessions() {
@@ -33,7 +33,7 @@ func TestProposeAnywhere(t *testing.T) {
 			return id != 0
 		})
 		for k := range uint64(50) {
-			must(t, propose(n.Node, makeFile(id, k+1, n.name()+string(rune('0'+k)))))
+			insist(t, func() error { return propose(n.Node, makeFile(id, k+1, n.name()+string(rune('0'+k)))) })
 		}
 	}
 	c.agree()
@@ -308,13 +308,13 @@ func TestLagging(t *testing.T) {
 	lagging := c.followers()[0]
 	lagging.stop()
 	leader := c.leader()
-	must(t, propose(leader.Node, openSession("x", 1)))
+	insist(t, func() error { return propose(leader.Node, openSession("x", 1)) })
 	var id uint64
 	for s := range leader.view().Sessions() {
 		id = s.ID
 	}
 	for k := range uint64(1000) {
-		must(t, propose(leader.Node, makeFile(id, k+1, fmt.Sprint("f", k))))
+		insist(t, func() error { return propose(leader.Node, makeFile(id, k+1, fmt.Sprint("f", k))) })
 	}
 	must(t, leader.Snapshot())
 	lagging.again()
@@ -327,6 +327,6 @@ func TestLagging(t *testing.T) {
 		t.Fatal(err)
 	}
 	lagging.again()
-	must(t, propose(lagging.Node, makeFile(id, 1001, "last")))
+	insist(t, func() error { return propose(lagging.Node, makeFile(id, 1001, "last")) })
 	c.agree()
 }

@@ -3,7 +3,6 @@ package cluster
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"sync"
@@ -32,15 +31,10 @@ func newWriter(c *testCluster) *writer {
 	return &writer{c: c, s: session(c.t, n.Node, n.host.(*testHost), 1)}
 }
 
-// proposes has a command applied, whoever leads by then: on a busy machine that may change at any time.
+// proposes has a command applied, whoever leads by then.
 func (w *writer) proposes(cmd *statepb.Command) {
 	w.c.t.Helper()
-	var err error
-	eventually(w.c.t, "a leader that takes it", func() bool {
-		err = propose(w.c.leader().Node, cmd)
-		return !errors.Is(err, ErrNoLeader)
-	})
-	must(w.c.t, err)
+	insist(w.c.t, func() error { return propose(w.c.leader().Node, cmd) })
 }
 
 func (w *writer) files(n int) {

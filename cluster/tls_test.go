@@ -21,7 +21,7 @@ func TestClusterWithTLS(t *testing.T) {
 	authority := newTestCA(t)
 	c := newTestCluster(t, 3, testOptions{config: func(i int, c *Config) { c.TLS = authority.issue(t) }})
 	for i, n := range c.followers() {
-		must(t, propose(n.Node, openSession(n.name(), uint64(i+1))))
+		insist(t, func() error { return propose(n.Node, openSession(n.name(), uint64(i+1))) })
 	}
 	c.agree()
 	plain, err := Open(Config{Dir: filepath.Join(t.TempDir(), "data"), Name: "z", Bind: "127.0.0.9:0", Logger: slog.New(slog.DiscardHandler)})
