@@ -146,7 +146,7 @@ func (n *Node) mayFound() error {
 	for _, m := range n.heard() {
 		if m.Cluster != "" {
 			return fmt.Errorf("there is a cluster already: host %s at %s belongs to it; this host is about to be admitted to it, or its log "+
-				"says what is in the way", m.Name, m.Address)
+				"says what is in the way", printable(m.Name), printable(m.Address))
 		}
 	}
 	return nil
