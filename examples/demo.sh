@@ -95,7 +95,7 @@ note "The same with nothing but open and close: O_RDWR is EX. The token grows wi
 A 'exec 9<>orders; lockfs token 9' && one=$output
 starts B 'exec 9<>orders; lockfs token 9'
 waits B
-C 'ls ../.lockfs/held/db/orders ../.lockfs/waiting/db/orders' && shows "EX@a" && shows "001.EX@b"
+C 'cd ../.lockfs; until ls waiting/db/orders/*@b:* held/db/orders/*@a:* >/dev/null 2>&1; do :; done; ls held/db/orders waiting/db/orders; cd ../db' && shows "EX@a" && shows "001.EX@b"
 A 'exec 9>&-'
 goes_on B
 [ "$output" -gt "$one" ] || fail "the token did not grow"
@@ -163,7 +163,7 @@ goes_on B && shows 0
 B 'lockfs value 9 --set v43; exec 9>&-; getfattr --only-values -n user.lockfs.valid orders; echo' && shows 1
 
 title "The leader is killed: nobody's lock is lost, nobody who waits is forgotten"
-A 'grep -l role=leader ../.lockfs/hosts/*'
+A 'until grep -l role=leader ../.lockfs/hosts/*; do :; done'
 leader=${output##*/} others=()
 for host in a b c; do [ $host = $leader ] || others+=(${host^}); done
 X=${others[0]} Y=${others[1]}

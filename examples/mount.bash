@@ -80,7 +80,7 @@ lockfs_down() {
 	for host in "${!lockfs_pid[@]}"; do
 		if [ -z "${lockfs_killed[$host]}" ]; then
 			# A daemon that hangs is killed, and its mount taken away by force.
-			timeout 20 tail --pid="${lockfs_pid[$host]}" -f /dev/null || kill -KILL "${lockfs_pid[$host]}"
+			timeout 60 tail --pid="${lockfs_pid[$host]}" -f /dev/null || kill -KILL "${lockfs_pid[$host]}"
 			wait "${lockfs_pid[$host]}" || { status=$?; echo "the daemon of $host exits $status:"; cat "$lockfs_dir/$host/log"; }
 		fi
 		if grep -q " $lockfs_dir/$host/locks " /proc/mounts; then
