@@ -133,7 +133,7 @@ func TestAsync(t *testing.T) {
 	p := b.Start("$C async $M/a@ex,async")
 	p.Waits(waits)
 	a.OK("exec 9>&-")
-	if r := p.Soon(2 * time.Second); r.Code != 0 || !strings.Contains(r.Out, "granted") {
+	if r := p.Soon(); r.Code != 0 || !strings.Contains(r.Out, "granted") {
 		t.Errorf("async: %d %s", r.Code, r.Out)
 	}
 }
@@ -147,12 +147,12 @@ func TestRangesWait(t *testing.T) {
 	p.Waits(waits)
 	q.Waits(time.Millisecond)
 	d.Shell(t).OK("kill -9 $(cat $T/pid)")
-	if r := p.Soon(2 * time.Second); r.Code != 137 {
+	if r := p.Soon(); r.Code != 137 {
 		t.Errorf("killed waiter: %d %s", r.Code, r.Out)
 	}
 	q.Waits(waits)
 	a.OK("kill -9 $H_PID; wait $H_PID; true")
-	if r := q.Soon(2 * time.Second); r.Code != 0 {
+	if r := q.Soon(); r.Code != 0 {
 		t.Errorf("waiter: %d %s", r.Code, r.Out)
 	}
 }
