@@ -277,7 +277,7 @@ func (f *finder) locksBelow(w *Report) {
 	visit := func(to *Report) bool {
 		f.steps--
 		if to.passed(&f.s.cur, p) {
-			if w.Tgid != 0 && sameOwner(w, to) {
+			if w.Tgid != 0 && sameOwner(w, to) || f.loose[pair{w.ReportKey, to.ReportKey}] {
 				all = false
 			} else {
 				f.visit(w, to, Link{By: ByWait, Key: to.ReportKey})
@@ -314,7 +314,7 @@ func (f *finder) ahead(w *Report) {
 		f.lines[k] = ln
 	}
 	visit := func(a *Report) bool {
-		if w.Tgid != 0 && a.Tgid == w.Tgid {
+		if w.Tgid != 0 && a.Tgid == w.Tgid || f.loose[pair{w.ReportKey, a.ReportKey}] {
 			return false
 		}
 		if a.Flags&queue.NoDlckBlk == 0 {
@@ -340,7 +340,7 @@ func (f *finder) ahead(w *Report) {
 // line is how far a queue was gone through.
 type line struct {
 	from *Report   // all ahead of it were visited
-	left []*Report // but these, an asker's own
+	left []*Report // but these, an asker's own, or not held up by as its host says
 }
 
 // queueOf is a host's queue at a resource.
