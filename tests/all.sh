@@ -48,6 +48,7 @@ tests() {
 	printf 'FAIL  %-14s %4d s  %d passed, %d failed, %d skipped\n' "$name" $((SECONDS - began)) "$p" "$f" "$s"
 	grep -A3 -E '^ *--- SKIP' "$out/$name.log"
 	if [ $status != 0 ]; then
+		grep -E '^ *--- FAIL|^panic:|^FAIL\s' "$out/$name.log"
 		# What belongs to packages that passed is left out.
 		awk '/^=== RUN|^=== PAUSE|^=== CONT|^ *--- PASS/ {next} {text = text $0 "\n"}
 			/^ok  |^\?   / {text = ""} /^FAIL\t/ {printf "%s", text; text = ""} END {printf "%s", text}' "$out/$name.log" | tail -n 400
