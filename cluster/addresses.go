@@ -15,9 +15,10 @@ import (
 )
 
 // addresses are where the other hosts are, as far as is known: what gossip heard or the list in the state has, whichever changed
-// last, else raft's configuration. (A host that moved is on the list at once, and gossip may take the old address for alive for
-// seconds; where all have moved there is gossip alone.) So hosts find each other again when their addresses changed, even all at once. Whoever answers at an
-// address has to be the host that was meant (wire.At).
+// last, else raft's configuration, which has the address at which the host was admitted. (A host that moved is on the list at
+// once, and gossip may take the old address for alive for seconds; where all have moved there is gossip alone.) So hosts find each
+// other again when their addresses changed, even all at once. Whoever answers at an address has to be the host that was meant
+// (wire.At).
 type addresses struct {
 	self string // id
 	own  string // what the others use

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -109,7 +110,8 @@ func (n *Node) mayAdmit(req *clusterpb.AdmitRequest) *clusterpb.Error {
 
 // list puts a host on the list of the state, or changes its entry. It returns when that is applied.
 func (n *Node) list(ctx context.Context, h state.Host) error {
-	if is, there := n.view().Host(h.ID); there && is == h {
+	was, listed := n.view().Host(h.ID)
+	if listed && was == h {
 		return nil
 	}
 	err := n.commit(ctx, &statepb.Command{Op: &statepb.Command_SetHost{SetHost: &statepb.SetHost{
@@ -120,6 +122,9 @@ func (n *Node) list(ctx context.Context, h state.Host) error {
 	}
 	if is, there := n.view().Host(h.ID); !there || is != h {
 		return fmt.Errorf("host %s cannot be put on the list of hosts: its name is taken, or the list is full", h.Name)
+	}
+	if listed && was.Address != h.Address {
+		n.log.Info("a host has a new address", "host", h.Name, "was", was.Address, "address", h.Address)
 	}
 	return nil
 }
@@ -139,33 +144,25 @@ func (n *Node) commit(ctx context.Context, c *statepb.Command) error {
 	}
 }
 
-// place puts a host into raft's configuration, without a vote if it is new there, and returns what it is. raft wants no two hosts
-// at one address, so whoever had that one before is given one where nobody is, until it announces itself again.
+// place puts a host into raft's configuration, without a vote, if it is new there, and returns what it is. The address that
+// raft is given never changes afterwards (raft reads it without its lock while it replicates): addresses knows better ones.
+// raft wants no two hosts at one address, so one that comes where another was is given an address where nobody is.
 func (n *Node) place(id raft.ServerID, at raft.ServerAddress) (raft.ServerSuffrage, error) {
-	now, there := n.configured(id)
-	if there && now.Address == at {
+	if now, there := n.configured(id); there {
 		return now.Suffrage, nil
 	}
-	for _, s := range n.book.configured() {
-		if s.ID != id && s.Address == at {
-			n.log.Info("another host is at an address now", "address", at, "was", s.ID, "now", id)
-			if err := n.raft.AddNonvoter(s.ID, nowhere(s.ID), 0, 0).Error(); err != nil { // keeps its vote
-				return 0, changeError(err)
-			}
-		}
+	label := at
+	if slices.ContainsFunc(n.book.configured(), func(s raft.Server) bool { return s.Address == at }) {
+		label = nowhere(id)
 	}
-	if err := n.raft.AddNonvoter(id, at, 0, 0).Error(); err != nil {
+	if err := n.raft.AddNonvoter(id, label, 0, 0).Error(); err != nil {
 		return 0, changeError(err)
 	}
-	if !there {
-		n.log.Info("a host was admitted", "host", id, "address", at)
-		return raft.Nonvoter, nil
-	}
-	n.log.Info("a host has a new address", "host", id, "was", now.Address, "address", at)
-	return now.Suffrage, nil
+	n.log.Info("a host was admitted", "host", id, "address", at)
+	return raft.Nonvoter, nil
 }
 
-// nowhere is the address of a host whose own is not known any more.
+// nowhere is an address that leads to no host.
 func nowhere(id raft.ServerID) raft.ServerAddress {
 	return raft.ServerAddress(string(id) + ".invalid:0")
 }

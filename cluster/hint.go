@@ -16,7 +16,8 @@ import (
 //   - Its term is CurrentTerm, read equal before and after State was seen to be Leader: this host led in that term.
 //   - Its commit index and its previous entry are both that entry, with its own term. So the follower takes it
 //     only if it has that very entry, and then (log matching) everything before it as the leader has it.
-//   - It never goes to the leader itself, who would take a wrong term for another leader's.
+//   - It never goes to the leader itself, who would take a wrong term for another leader's. (Whoever answers at a
+//     follower's address is that follower: wire.At.)
 //
 // One hint is under way to a follower at a time, and the newest entry counts. A follower that does not have the
 // entry yet refuses; it is asked again for as long as raft's own message may take to come, and no longer. If it refuses
@@ -89,12 +90,12 @@ func (h *hinter) lead(leading bool) {
 	h.leading = leading
 	wanted := map[raft.ServerID]raft.Server{}
 	for _, s := range servers {
-		if s.ID != h.self && s.Address != h.trans.LocalAddr() {
+		if s.ID != h.self {
 			wanted[s.ID] = s
 		}
 	}
 	for id, f := range h.followers {
-		if s, stays := wanted[id]; !stays || s.Address != f.server.Address {
+		if _, stays := wanted[id]; !stays {
 			f.stop()
 			delete(h.followers, id)
 		}

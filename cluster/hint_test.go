@@ -82,7 +82,7 @@ func (f *fakeTransport) indexes() (all []uint64) {
 func hintTest(t *testing.T, answer func(int, *raft.AppendEntriesRequest, *raft.AppendEntriesResponse) error, f func(*hinter, *fakeLeads, *fakeTransport)) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &fakeLeads{terms: []uint64{7}, state: raft.Leader, servers: []raft.Server{
-			{ID: "self", Address: "self:1"}, {ID: "f", Address: "f:1"}, {ID: "alias", Address: "self:1"},
+			{ID: "self", Address: "self:1"}, {ID: "f", Address: "f:1"},
 		}}
 		trans := &fakeTransport{answer: answer}
 		h := newHinter(trans, "self")

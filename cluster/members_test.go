@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/raft"
 	"go.uber.org/goleak"
 
 	"github.com/lockfs/lockfs/lockd/state"
@@ -323,8 +322,8 @@ func TestAddressesChange(t *testing.T) {
 	b.start().ready()
 	for _, h := range g.hosts {
 		eventually(t, "the new address", func() bool {
-			s, is := h.configured(raft.ServerID(b.id()))
-			return is && string(s.Address) == b.book.own
+			s, is := h.view().Host(b.id())
+			return is && s.Address == b.book.own
 		})
 	}
 	// Everybody, while nobody runs: those with Join find the first by its new address.
@@ -345,7 +344,7 @@ func TestAddressesChange(t *testing.T) {
 	for _, h := range g.hosts {
 		eventually(t, "the new addresses", func() bool {
 			for _, o := range g.hosts {
-				if s, is := h.configured(raft.ServerID(o.id())); !is || string(s.Address) != o.book.own {
+				if s, is := h.view().Host(o.id()); !is || s.Address != o.book.own {
 					return false
 				}
 			}
@@ -390,7 +389,7 @@ func TestAddressesAreSwapped(t *testing.T) {
 	for _, h := range g.hosts {
 		eventually(t, "the new addresses", func() bool {
 			for _, o := range g.hosts {
-				if s, is := h.configured(raft.ServerID(o.id())); !is || string(s.Address) != o.book.own {
+				if s, is := h.view().Host(o.id()); !is || s.Address != o.book.own {
 					return false
 				}
 			}
