@@ -192,7 +192,7 @@ func (f *finder) visit(w, to *Report, l Link) {
 	if f.found || to.Flags&queue.NoDlckWt != 0 {
 		return
 	}
-	if _, seen := f.from[to]; seen || l.By == ByLock && f.loose[pair{l.Key, to.ReportKey}] ||
+	if _, seen := f.from[to]; seen || l.By != ByWait && f.loose[pair{l.Key, to.ReportKey}] ||
 		l.By == ByWait && f.loose[pair{w.ReportKey, to.ReportKey}] {
 		return
 	}

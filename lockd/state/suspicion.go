@@ -160,30 +160,52 @@ func (s *State) lookAround(x *Suspicion) {
 	}
 }
 
-// looseLinks returns the links that a host did not confirm: of locks that could still be let go, with the waits that they lead to,
-// and of waits with those that are wrongly said to be ahead of them; nil if there are none.
+// looseLinks returns the links that a host did not confirm: of locks and byte ranges that could still be let go, with the waits
+// that they lead to, and of waits with those that are wrongly said to be ahead of them; nil if there are none.
 func (s *State) looseLinks() (loose map[pair]bool) {
-	mark := func(p pair) {
-		if loose == nil {
-			loose = make(map[pair]bool)
-		}
-		loose[p] = true
-	}
 	for _, x := range s.cur.suspicions {
-		for i, l := range x.Links {
-			switch l.By {
-			case ByLock:
-				if a, given := x.answer(l.Key.Session); given && !a.Stuck && !a.Wrong {
-					mark(pair{l.Key, x.Links[(i+1)%len(x.Links)].Wait})
-				}
-			case ByWait:
-				if a, _ := x.answer(l.Wait.Session); a.Wrong {
-					mark(pair{l.Wait, l.Key})
-				}
+		for _, a := range x.Answers {
+			if a.Stuck {
+				continue
+			}
+			if loose == nil {
+				loose = make(map[pair]bool)
+			}
+			for _, i := range x.denied(a) {
+				loose[x.pair(i)] = true
 			}
 		}
 	}
 	return loose
+}
+
+// pair returns what the search knows a link by.
+func (x *Suspicion) pair(i int) pair {
+	l := &x.Links[i]
+	if l.By == ByWait {
+		return pair{l.Wait, l.Key}
+	}
+	return pair{l.Key, x.Links[(i+1)%len(x.Links)].Wait}
+}
+
+// denied returns the links that a host did not confirm, at least one: those whose order it knows better; else what is there of its
+// own locks and byte ranges; else its waits, of which it will soon tell.
+func (x *Suspicion) denied(a Answer) (links []int) {
+	for _, denies := range []func(l *Link) bool{
+		func(l *Link) bool { return a.Wrong && l.By == ByWait && l.Wait.Session == a.Session },
+		func(l *Link) bool { return l.By != ByWait && l.Key.Session == a.Session },
+		func(l *Link) bool { return l.Wait.Session == a.Session || l.Key.Session == a.Session },
+	} {
+		for i := range x.Links {
+			if denies(&x.Links[i]) {
+				links = append(links, i)
+			}
+		}
+		if len(links) > 0 {
+			break
+		}
+	}
+	return links
 }
 
 // confirm takes a host's answer to a suspicion.
