@@ -49,6 +49,7 @@ func (p *proposer) takeFor(l *link, entries, bytes int) []proposal {
 		p.bytes -= len(p.queue[n].entry)
 		n++
 	}
+	p.forwarded += uint64(n)
 	batch := p.queue[:n:n]
 	if p.queue = p.queue[n:]; len(p.queue) == 0 {
 		p.queue = nil

@@ -50,6 +50,7 @@ type Node struct {
 	seldom   *seldom.Log
 	room     room
 	snap     snapper
+	received atomic.Uint64 // entries that other hosts forwarded
 
 	gossip         *gossip.Gossip // nil: none
 	book           *addresses

@@ -66,6 +66,9 @@ type proposer struct {
 	feeds  bool  // the goroutine is sending what it took
 	flying int   // with raft, or reported in a moment
 	closed bool
+
+	appended  uint64 // entries that went to raft here
+	forwarded uint64 // that were sent to the leader
 }
 
 func newProposer(apply func([]byte) raft.ApplyFuture, failed func(error) error, timeout time.Duration) *proposer {
@@ -98,6 +101,7 @@ func (p *proposer) put(e proposal) error {
 		return ErrTooMany
 	case p.open && !p.feeds && len(p.queue) == 0 && p.flying < fewFlying:
 		p.flying++
+		p.appended++
 		e.future = p.apply(e.entry)
 		p.sent <- e // neither blocks: both have room for more than fewFlying
 		return nil
@@ -195,6 +199,7 @@ func (p *proposer) take() (send, fail []proposal, wait time.Duration, closed boo
 	case p.open:
 		p.queue, p.bytes, p.feeds = nil, 0, len(all) > 0
 		p.flying += len(all)
+		p.appended += uint64(len(all))
 		return all, nil, 0, false
 	}
 	now := time.Now()
@@ -243,6 +248,13 @@ func (p *proposer) report() {
 		p.mu.Unlock()
 		e.end(err)
 	}
+}
+
+// counts returns how many entries went to raft and how many to the leader.
+func (p *proposer) counts() (appended, forwarded uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.appended, p.forwarded
 }
 
 func (p *proposer) isClosed() bool {

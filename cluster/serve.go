@@ -166,7 +166,9 @@ func (f *forwarded) propose(id uint64, entry []byte) {
 	err := f.node.proposer.put(proposal{entry: entry, here: true, done: func(err error) { f.answer(id, err) }})
 	if err != nil {
 		f.answer(id, err)
+		return
 	}
+	f.node.received.Add(1)
 }
 
 // answer notes what came of an entry.

@@ -19,6 +19,7 @@ type snapper struct {
 	bytes   atomic.Int64
 	size    atomic.Int64  // of the last snapshot, 0 if there is none
 	index   atomic.Uint64 // the entry that it is of
+	taken   atomic.Uint64 // snapshots, here or from the leader
 }
 
 // grew counts entries that were appended.
@@ -44,6 +45,7 @@ func (s *snapper) last(m *raft.SnapshotMeta) {
 // installed notes a snapshot that the leader sent: it takes the place of the log before it.
 func (s *snapper) installed(m *raft.SnapshotMeta) {
 	s.last(m)
+	s.taken.Add(1)
 	s.entries.Store(0)
 	s.bytes.Store(0)
 }
@@ -117,6 +119,7 @@ func (n *Node) Snapshot() error {
 	n.snap.bytes.Add(-bytes)
 	if list, err := n.snaps.List(); err == nil && len(list) > 0 {
 		n.snap.last(list[0])
+		n.snap.taken.Add(1)
 		n.log.Debug("snapshot", "index", list[0].Index, "bytes", list[0].Size, "took", time.Since(started))
 	}
 	return nil

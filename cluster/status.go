@@ -23,6 +23,12 @@ type Status struct {
 	LogBytes    int64 // of entries since the snapshot
 	Free        int64 // bytes that growth may still take; 0 or less: it is refused
 	DiskError   string
+
+	// Since the start:
+	Appended  uint64 // entries that this host gave to its raft
+	Forwarded uint64 // that it sent to the leader
+	Received  uint64 // of the appended, those that other hosts sent
+	Snapshots uint64 // taken or received
 }
 
 var roles = map[raft.RaftState]string{
@@ -40,6 +46,8 @@ func (n *Node) Status() Status {
 		Term: n.raft.CurrentTerm(), Committed: n.raft.CommitIndex(), Applied: n.machine.applied.Load(),
 		Snapshot: n.snap.index.Load(), LogBytes: n.snap.sinceLast(), SnapBytes: n.snap.size.Load(), Free: n.room.left.Load(),
 	}
+	s.Appended, s.Forwarded = n.proposer.counts()
+	s.Received, s.Snapshots = n.received.Load(), n.snap.taken.Load()
 	s.Durable = n.durable()
 	s.First, _ = n.journal.FirstIndex()
 	s.Last, _ = n.journal.LastIndex()

@@ -101,6 +101,15 @@ func (f *FS) searcher(c *lockd.Call) searcher {
 	return s
 }
 
+// stranger is somebody who is no owner and in no group.
+func (f *FS) stranger() searcher {
+	const nobody = 1<<32 - 1 // which is no user's number
+	return searcher{fs: f, who: opener{uid: nobody, gid: nobody, groups: func() []uint32 { return nil }}}
+}
+
+// Public reports whether everybody who reaches the mount could stat a node, whoever he is.
+func (f *FS) Public(ino uint64) bool { return f.stranger().reaches(ino) }
+
 // reaches reports whether every directory above the node may be searched. A node that is gone was somebody's: it is
 // shown to root only.
 func (s searcher) reaches(ino uint64) bool {

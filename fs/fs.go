@@ -33,6 +33,9 @@ type Options struct {
 	// Snapshot writes a snapshot of the state as it is at the call, for .lockfs/snapshot; nil: there is no such file. It may
 	// be called several times at once, and ends early with the error of w.
 	Snapshot func(w io.Writer) error
+	// Metrics writes the figures of the daemon as Prometheus has them, for .lockfs/metrics; nil: there is no such file. It may be
+	// called several times at once.
+	Metrics func(w io.Writer) error
 	// Control carries out a command, one line of text without its end, and returns what there is to say, for
 	// .lockfs/control; nil: there is no such file. It may be called several times at once. The context ends after a
 	// minute, and when the mount is closed: Control must then return soon.
@@ -59,6 +62,7 @@ type FS struct {
 
 	hosts     func() []HostFacts
 	snapshot  func(w io.Writer) error
+	metrics   func(w io.Writer) error
 	control   func(ctx context.Context, line string) (string, error)
 	snapshots atomic.Int32    // readers of .lockfs/snapshot
 	controls  atomic.Int32    // commands to .lockfs/control under way
@@ -98,6 +102,7 @@ func New(o Options) *FS {
 		facts:         o.Facts,
 		hosts:         o.Hosts,
 		snapshot:      o.Snapshot,
+		metrics:       o.Metrics,
 		control:       o.Control,
 	}
 	f.serving, f.cease = context.WithCancel(context.Background())

@@ -1,9 +1,9 @@
 package fs
 
 import (
-	"fmt"
-
 	"errors"
+	"fmt"
+	"iter"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -71,6 +71,12 @@ func (m *Mounted) MountPoint() string { return m.conn.MountPoint() }
 
 // AllowOther reports whether other users may use the mount: asked for, and permitted.
 func (m *Mounted) AllowOther() bool { return m.conn.AllowOther() }
+
+// Requests returns how many requests of each kind the kernel has sent: see [conn.Loop.Requests].
+func (m *Mounted) Requests() iter.Seq2[string, uint64] { return m.loop.Requests() }
+
+// Parked is how many requests of the mount wait, for a lock or for the cluster.
+func (m *Mounted) Parked() int { return m.loop.Parked() }
 
 // Done is closed when the mount is gone; Err then says why, nil for an unmount or Close.
 func (m *Mounted) Done() <-chan struct{} { return m.done }

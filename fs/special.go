@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"bytes"
 	"os"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 //	.lockfs/events            the notices of the whole tree
 //	.lockfs/held/PATH…/       one entry for each lock; the directories are the tree's, with its permissions
 //	.lockfs/hosts/NAME        key=value lines of each host of the cluster
+//	.lockfs/metrics           the figures of the daemon, for its own user and root
 //	.lockfs/snapshot          the whole state, for the daemon's own user and root
 //	.lockfs/status            key=value lines
 //	.lockfs/waiting/PATH…/    one entry for each request, in the order of the queue
@@ -56,6 +58,7 @@ const (
 	specialSnapshot                     // .lockfs/snapshot
 	specialControl                      // .lockfs/control
 	specialDeadlocks                    // .lockfs/deadlocks
+	specialMetrics                      // .lockfs/metrics
 )
 
 func (k specialKind) isDir() bool { return k == specialRoot || k == specialList || k == specialHosts }
@@ -79,6 +82,7 @@ var specialNames = []struct {
 	{"events", special{kind: specialEvents}},
 	{"held", special{kind: specialList, ino: rootIno}},
 	{"hosts", special{kind: specialHosts}},
+	{"metrics", special{kind: specialMetrics}},
 	{"snapshot", special{kind: specialSnapshot}},
 	{"status", special{kind: specialStatus}},
 	{"waiting", special{kind: specialList, ino: rootIno, waiting: true}},
@@ -93,6 +97,8 @@ func (f *FS) has(k specialKind) bool {
 		return f.snapshot != nil
 	case specialControl:
 		return f.control != nil
+	case specialMetrics:
+		return f.metrics != nil
 	}
 	return true
 }
@@ -218,7 +224,7 @@ func (f *FS) specialAttr(s special, a *fuse.Attr) bool {
 	case specialHost:
 		_, ok := f.findHost(s.entry)
 		return ok
-	case specialSnapshot:
+	case specialSnapshot, specialMetrics:
 		a.Mode, a.Uid = syscall.S_IFREG|0o400, daemonUID
 	case specialControl:
 		a.Mode, a.Uid = syscall.S_IFREG|0o600, daemonUID
@@ -226,7 +232,7 @@ func (f *FS) specialAttr(s special, a *fuse.Attr) bool {
 	return true
 }
 
-// daemonUID is the user who may read a snapshot and give commands, as root may: what this process has is his.
+// daemonUID is the user who may read a snapshot and the figures, and give commands, as root may: what this process has is his.
 var daemonUID = uint32(os.Geteuid())
 
 // mayControl reports whether somebody is that user, whatever the kernel has let him do.
@@ -263,19 +269,14 @@ func (f *FS) specialOpen(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.Open
 			return fuse.ENOENT
 		}
 		file = &textFile{text: hostText(e)}
-	case specialSnapshot, specialControl:
+	case specialSnapshot, specialControl, specialMetrics:
 		if !mayControl(&in.InHeader) {
 			return fuse.EACCES
 		}
-		if s.kind == specialControl {
-			file = f.openControl(in.Flags)
-			break
-		}
-		snapshot, errno := f.openSnapshot()
-		if errno != 0 {
+		var errno syscall.Errno
+		if file, errno = f.openPrivate(s.kind, in); errno != 0 {
 			return fuse.Status(errno)
 		}
-		file = snapshot
 	case specialDeadlocks:
 		file = &textFile{text: f.deadlocksText(f.call(&in.InHeader, cancel))}
 	case specialEvents:
@@ -292,6 +293,23 @@ func (f *FS) specialOpen(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.Open
 	out.Fh = f.handles.add(file)
 	out.OpenFlags = fuse.FOPEN_DIRECT_IO
 	return fuse.OK
+}
+
+// openPrivate opens what is for the daemon's own user and root.
+func (f *FS) openPrivate(kind specialKind, in *fuse.OpenIn) (specialFile, syscall.Errno) {
+	switch kind {
+	case specialControl:
+		return f.openControl(in.Flags), 0
+	case specialSnapshot:
+		return f.openSnapshot()
+	}
+	f.park(&in.InHeader) // it looks at the process in /proc
+	var text bytes.Buffer
+	if err := f.metrics(&text); err != nil {
+		f.log.Error("the figures for .lockfs/metrics", "err", err)
+		return nil, syscall.EIO
+	}
+	return &textFile{text: text.Bytes()}, 0
 }
 
 // wordOpen opens name@events, name@token or name@sequencer.

@@ -46,6 +46,9 @@ func (s searcher) reachesAll(x *state.Cycle) bool {
 	return true
 }
 
+// PublicCycle reports whether everybody could stat all resources of a cycle: see Public.
+func (f *FS) PublicCycle(x *state.Cycle) bool { return f.stranger().reachesAll(x) }
+
 func partyWords(v *state.View, p state.Party) wordLine {
 	w := words("wait")
 	w.put("by", lockd.Party{Host: p.Host, PID: p.Wait.Tgid}.String())

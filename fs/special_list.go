@@ -195,7 +195,7 @@ func (f *FS) statusText() []byte {
 	var t lines
 	number := func(key string, n uint64) { t.put(key, strconv.FormatUint(n, 10)) }
 	t.put("host", s.Name)
-	t.put("state", hostState(s))
+	t.put("state", s.State())
 	number("session", s.Session)
 	t.put("lease", s.Lease.String())
 	t.put("leader", s.Leader)
@@ -219,17 +219,4 @@ func (f *FS) statusText() []byte {
 		}
 	}
 	return t
-}
-
-// hostState says in one word how the host is.
-func hostState(s lockd.Status) string {
-	switch {
-	case s.Draining:
-		return "draining"
-	case s.Session == 0:
-		return "lost"
-	case s.Jeopardy:
-		return "jeopardy"
-	}
-	return "safe"
 }

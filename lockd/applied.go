@@ -58,6 +58,7 @@ func (h *Host) applied(c *state.Change, at step) {
 		h.recallAnswered(c, at.view)
 	case state.Recall:
 		if c.Session == h.lease.session {
+			h.counts.Recalls++
 			h.hurry()
 		}
 	case state.Suspected:
@@ -90,6 +91,9 @@ func (h *Host) noticeOf(c *state.Change, at step) {
 	v := at.view
 	switch c.Kind {
 	case state.Value, state.Invalidated:
+		if c.Kind == state.Value && c.Session == h.lease.session {
+			h.counts.Commits++
+		}
 		h.valueNotice(c, at)
 		return
 	}

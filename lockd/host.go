@@ -31,6 +31,7 @@ type Host struct {
 	subscribed atomic.Bool     // there are subscriptions
 	leaseEnd   atomic.Int64    // until when this host may act on what it knows; 0: no session
 	sessionID  atomic.Uint64   // the present session, 0: none
+	answered   atomic.Int64    // when the ticker last found that all probes answer
 
 	pendingBytes atomic.Int64 // of commands that somebody waits for
 

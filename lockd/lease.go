@@ -83,6 +83,16 @@ func (p *probes) answer() bool {
 	return alive
 }
 
+// Silent returns for how long not all of the daemon has answered: its FUSE loops, asked by the ticker, and the ticker itself. It
+// takes no lock, so that it answers whatever hangs. 0 before Start.
+func (h *Host) Silent() time.Duration {
+	answered := h.answered.Load()
+	if answered == 0 {
+		return 0
+	}
+	return max(0, time.Duration(h.cfg.Now()-answered))
+}
+
 // tick is the goroutine that lets the table know the time and keeps the session renewed.
 func (h *Host) tick() {
 	defer h.work.Done()
@@ -97,6 +107,9 @@ func (h *Host) tick() {
 		}
 		alive := h.probes.answer()
 		now := h.cfg.Now()
+		if alive {
+			h.answered.Store(now)
+		}
 		h.mu.Lock()
 		h.advance(now)
 		session := h.renewal(now, alive)

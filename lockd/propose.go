@@ -214,14 +214,19 @@ func (h *Host) proposeOnce() bool {
 	h.counts.Entries++
 	h.counts.Commands += uint64(len(batch))
 	h.mu.Unlock()
-	h.cfg.Log.Propose(q.entry(batch), func(err error) { h.proposed(q, err) })
+	sent := h.cfg.Now()
+	h.cfg.Log.Propose(q.entry(batch), func(err error) { h.proposed(q, sent, err) })
 	return true
 }
 
-// proposed is told how a proposal ended.
-func (h *Host) proposed(q *proposals, err error) {
+// proposed is told how a proposal ended that was sent at some time.
+func (h *Host) proposed(q *proposals, sent int64, err error) {
+	took := time.Duration(h.cfg.Now() - sent)
 	h.mu.Lock()
 	q.inflight--
+	if err == nil {
+		h.counts.Commit.add(took)
+	}
 	switch {
 	case err != nil:
 		h.counts.Failed++

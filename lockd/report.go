@@ -417,6 +417,7 @@ func (h *Host) sendReports(gone []*statepb.ReportKey, list []telltale) {
 		}
 		op.Set = append(op.Set, x.report.Told())
 	}
+	h.counts.Reports += uint64(len(op.Set))
 	if len(op.Gone)+len(op.Set) > 0 {
 		h.command(&statepb.Command{Op: &statepb.Command_Report{Report: op}})
 	}

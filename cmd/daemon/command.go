@@ -45,7 +45,7 @@ new cluster.`,
 		Annotations: map[string]string{"exit": `  0    ended by a signal, by umount or after lockfs leave, everything unmounted
   64   a flag, the environment or the file is wrong
   65   the cluster does not admit this host or has removed it, or a newer version of lockfs wrote the log
-  66   a mount point, the data directory, a certificate or a key cannot be used
+  66   a mount point, the data directory, an address, a certificate or a key cannot be used
   69   another daemon has the data directory
   70   an error that should not be
   71   the system refused the mount

@@ -25,6 +25,8 @@ type Options struct {
 	Name    string
 	Network
 
+	HTTP string // where metrics, health and the page are; empty: nowhere
+
 	SessionTTL   time.Duration
 	OpTimeout    time.Duration
 	Drain        time.Duration
@@ -59,6 +61,7 @@ func (o *Options) Register(f *pflag.FlagSet) {
 	f.StringVar(&o.DataDir, "data-dir", "", "keep log, snapshots and identity in `DIR` (default /var/lib/lockfs as root, else $XDG_STATE_HOME/lockfs)")
 	f.StringVar(&o.Name, "name", "", "call this host `NAME` (default the machine's name)")
 	o.Network.register(f)
+	f.StringVar(&o.HTTP, "http", "", "answer /metrics, /healthz, /readyz and a page at `ADDR:PORT`, to whoever asks; port 0 takes a free one (default nowhere)")
 	f.DurationVar(&o.SessionTTL, "session-ttl", 10*time.Second, "a host that is silent for `DURATION` loses its locks")
 	f.DurationVar(&o.OpTimeout, "op-timeout", 5*time.Second, "an operation on names or values ends within `DURATION`, if need be with EIO")
 	f.DurationVar(&o.Drain, "drain", 10*time.Second, "at the end, give holders `DURATION` to let go")
@@ -136,6 +139,9 @@ func (o *Options) complete(args []string) error {
 	}
 	if o.LogFormat != "text" && o.LogFormat != "json" {
 		return o.bad("log-format", o.LogFormat, "want text or json")
+	}
+	if what := checkAddress(o.HTTP); o.HTTP != "" && what != "" {
+		return o.bad("http", o.HTTP, "%s", what)
 	}
 	if err := o.completeNetwork(); err != nil {
 		return err

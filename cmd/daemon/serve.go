@@ -10,12 +10,16 @@ import (
 	"os/signal"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 
 	"github.com/lockfs/lockfs/cluster"
 	"github.com/lockfs/lockfs/cmd/exit"
+	"github.com/lockfs/lockfs/cmd/metrics"
+	"github.com/lockfs/lockfs/cmd/web"
 	"github.com/lockfs/lockfs/fs"
 	"github.com/lockfs/lockfs/lockd"
 	"github.com/lockfs/lockfs/lockd/state/statepb"
@@ -29,6 +33,10 @@ type daemon struct {
 	host   *lockd.Host
 	mounts []*fs.Mounted
 
+	figures *prometheus.Registry
+	web     *web.Server // nil: without --http
+	asked   atomic.Pointer[asked]
+
 	leavers  chan *leaver
 	recorded []cluster.Mount  // of this run
 	expires  func() time.Time // when this host's certificate does; nil: it has none
@@ -37,6 +45,7 @@ type daemon struct {
 // serve runs a daemon until it is told to end.
 func serve(o *Options, out, logTo io.Writer) error {
 	d := &daemon{o: o, log: newLogger(o, logTo), leavers: make(chan *leaver)}
+	d.figures = metrics.NewRegistry(d.sources)
 	slog.SetDefault(d.log)
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
@@ -114,6 +123,9 @@ func (d *daemon) tell(state string) {
 // start brings everything up, from the log to the mounts. What is up when it fails is for stop to take down.
 func (d *daemon) start(ctx context.Context) (err error) {
 	o := d.o
+	if err := d.listen(); err != nil {
+		return err
+	}
 	if err := d.open(); err != nil {
 		return err
 	}
@@ -128,6 +140,7 @@ func (d *daemon) start(ctx context.Context) (err error) {
 	if err := d.node.Start(d.host); err != nil {
 		return err
 	}
+	d.show(false)
 	if err := d.await(ctx); err != nil {
 		return err
 	}
@@ -142,6 +155,7 @@ func (d *daemon) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	d.show(true)
 	return nil
 }
 
@@ -180,6 +194,7 @@ func (d *daemon) mount(shared *fs.Shared, m MountPoint) error {
 		Options: fs.Options{
 			Host: d.host, View: m.View, Shared: shared, Logger: d.log,
 			Facts: d.facts, Hosts: d.hosts, Snapshot: d.node.SaveSnapshot, Control: d.control,
+			Metrics: d.writeFigures,
 		},
 		MountPoint: m.Dir,
 		AllowOther: true,
@@ -191,6 +206,9 @@ func (d *daemon) mount(shared *fs.Shared, m MountPoint) error {
 	d.mounts = append(d.mounts, mounted)
 	return nil
 }
+
+// writeFigures is .lockfs/metrics.
+func (d *daemon) writeFigures(w io.Writer) error { return metrics.Write(w, d.figures) }
 
 // remember puts a mount on record, for the next run to know whether somebody may still be working in it.
 func (d *daemon) remember(mountPoint string, others bool) error {
@@ -234,6 +252,9 @@ func (d *daemon) stop(hurry <-chan struct{}) error {
 	errs = append(errs, results...)
 	if d.host != nil {
 		errs = append(errs, d.host.Close())
+	}
+	if d.web != nil {
+		errs = append(errs, d.web.Close())
 	}
 	if d.node != nil {
 		errs = append(errs, d.node.Close())

@@ -48,7 +48,8 @@ type Loop struct {
 	retried    atomic.Uint64 // INTERRUPTs answered EAGAIN
 	err        error         // what ended the reading; belongs to the role
 
-	waiting atomic.Int64 // how many are parked
+	waiting  atomic.Int64           // how many are parked
+	requests [opcodes]atomic.Uint64 // by opcode; the last: all above
 
 	mu     sync.Mutex
 	parked map[uint64]*frame // by unique
@@ -214,6 +215,7 @@ func (l *Loop) enter(request []byte) *frame {
 		f.out[0], f.largeOut = *l.out, true
 	}
 	l.frame = f
+	l.requests[min(f.op, opcodes-1)].Add(1)
 	l.current.Store(f.unique)
 	return f
 }

@@ -114,6 +114,16 @@ func (t *Table) Resource(ino uint64) Host {
 	return Host{Ino: ino}
 }
 
+// Cached returns how many resources the host has a lock of that nobody here uses.
+func (t *Table) Cached() (n int) {
+	for r := t.idleFirst; r != nil; r = r.idleNext {
+		if r.has() != queue.None { // else it is only remembered as one that bounces
+			n++
+		}
+	}
+	return n
+}
+
 // Resources returns what the host has, in order of first use.
 func (t *Table) Resources() iter.Seq[Host] {
 	return func(yield func(Host) bool) {
