@@ -22,6 +22,7 @@ type held struct {
 	path  string // absolute
 	mode  queue.Mode
 	token uint64
+	slot  int // of --slots; 0: none
 }
 
 // acquire opens the path, making it if need be, and takes the lock.
@@ -31,7 +32,9 @@ func (o *options) acquire(path string) (held, error) {
 		return held{}, err
 	}
 	began := time.Now()
+	stop := o.sayWhom(path, func() string { return fmt.Sprintf("%v, %s", o.asked(), blockers(path)) })
 	fd, granted, err := o.take(path)
+	stop()
 	if err != nil {
 		return held{}, err
 	}
@@ -44,6 +47,18 @@ func (o *options) acquire(path string) (held, error) {
 
 // target is the lock file that a path means.
 func target(path string) (string, error) {
+	abs, err := inMount(path)
+	if err != nil {
+		return "", err
+	}
+	if stat, err := os.Stat(abs); err == nil && stat.IsDir() {
+		abs = filepath.Join(abs, ".lock")
+	}
+	return abs, nil
+}
+
+// inMount returns the absolute path of a name in a lockfs mount, not one that names a mode.
+func inMount(path string) (string, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return "", exit.Of("run", path, err)
@@ -57,9 +72,6 @@ func target(path string) (string, error) {
 		if _, ok := queue.ParseMode(word); ok && word == strings.ToLower(word) {
 			return "", exit.Usagef("run", "%s names a mode: leave %s away and give -m %s", path, base[at:], word)
 		}
-	}
-	if stat, err := os.Stat(abs); err == nil && stat.IsDir() {
-		abs = filepath.Join(abs, ".lock")
 	}
 	return abs, nil
 }
@@ -86,9 +98,7 @@ func (o *options) take(path string) (int, ioc.Request, error) {
 	if info.State == ioc.Held {
 		act = ioc.Convert // view dlmfs: every open locks
 	}
-	stop := o.sayWhom(path)
 	granted, err := Masked(func() (ioc.Request, error) { return act(fd, o.ioctl()) })
-	stop()
 	if err != nil {
 		unix.Close(fd)
 		return 0, ioc.Request{}, o.waiting.Conflict("run", path, err)
@@ -109,9 +119,7 @@ func (o *options) takeAlias(path string) (int, ioc.Request, error) {
 	case o.waiting.Limit > 0:
 		name += ",wait=" + o.waiting.Limit.String()
 	}
-	stop := o.sayWhom(path)
 	fd, err := Masked(func() (int, error) { return unix.Open(name, flags, 0) })
-	stop()
 	if err != nil {
 		if busy(err) {
 			return 0, ioc.Request{}, o.waiting.Conflict("run", path, err)
@@ -141,7 +149,7 @@ func openError(path string, err error) error {
 
 // sayWhom says on standard error whom the request is waiting for, after a second and then ever more rarely, when
 // there is something new to say.
-func (o *options) sayWhom(path string) (stop func()) {
+func (o *options) sayWhom(path string, whom func() string) (stop func()) {
 	if o.quiet || o.waiting.Never {
 		return func() {}
 	}
@@ -154,9 +162,9 @@ func (o *options) sayWhom(path string) (stop func()) {
 				return
 			case <-time.After(pause):
 			}
-			if whom := blockers(path); whom != said {
-				fmt.Fprintf(os.Stderr, "lockfs: run %s: waiting for %v, %s\n", path, o.asked(), whom)
-				said = whom
+			if now := whom(); now != said {
+				fmt.Fprintf(os.Stderr, "lockfs: run %s: waiting for %s\n", path, now)
+				said = now
 			}
 		}
 	}()
@@ -172,11 +180,7 @@ func blockers(path string) string {
 	var names []string
 	name := func(locks []client.Lock, where string) {
 		for _, l := range locks {
-			comm := l.Fields.Get("comm")
-			if comm == "" {
-				comm = l.Fields.Get("command")
-			}
-			names = append(names, strings.TrimSpace(fmt.Sprintf("held%s %v by %s %s", where, l.Mode, l.Who(), client.Printable(comm))))
+			names = append(names, fmt.Sprintf("held%s %v by %s", where, l.Mode, holder(l)))
 		}
 	}
 	if locks, err := m.HeldHere(rel); err == nil {
@@ -188,6 +192,20 @@ func blockers(path string) string {
 			name(locks, " above (/"+up+")")
 		}
 	}
+	return several(names)
+}
+
+// holder names a lock's process.
+func holder(l client.Lock) string {
+	comm := l.Fields.Get("comm")
+	if comm == "" {
+		comm = l.Fields.Get("command")
+	}
+	return strings.TrimSpace(l.Who() + " " + client.Printable(comm))
+}
+
+// several joins what is said of each holder.
+func several(names []string) string {
 	if len(names) > 5 {
 		names = append(names[:5], fmt.Sprintf("and %d more", len(names)-5))
 	}

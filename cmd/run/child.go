@@ -25,7 +25,11 @@ func (o *options) command(path string, argv []string) error {
 		return &exit.Error{Op: "run", Path: argv[0], What: "cannot be executed", Do: "check the name and its permissions",
 			Code: exit.Unavailable, Err: err}
 	}
-	h, err := o.acquire(path)
+	acquire := o.acquire
+	if o.slots > 0 {
+		acquire = o.acquireSlot
+	}
+	h, err := acquire(path)
 	if err != nil {
 		return err
 	}
@@ -48,11 +52,14 @@ func (o *options) command(path string, argv []string) error {
 func environment(h held, inherits bool) []string {
 	env := slices.DeleteFunc(os.Environ(), func(s string) bool {
 		name, _, _ := strings.Cut(s, "=")
-		return slices.Contains([]string{"LOCKFS_PATH", "LOCKFS_TOKEN", "LOCKFS_MODE", "LOCKFS_FD"}, name)
+		return slices.Contains([]string{"LOCKFS_PATH", "LOCKFS_TOKEN", "LOCKFS_MODE", "LOCKFS_FD", "LOCKFS_SLOT"}, name)
 	})
 	env = append(env, "LOCKFS_PATH="+h.path, "LOCKFS_TOKEN="+strconv.FormatUint(h.token, 10), "LOCKFS_MODE="+h.mode.String())
 	if inherits {
 		env = append(env, "LOCKFS_FD="+strconv.Itoa(h.fd))
+	}
+	if h.slot != 0 {
+		env = append(env, "LOCKFS_SLOT="+strconv.Itoa(h.slot))
 	}
 	return env
 }

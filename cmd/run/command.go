@@ -22,6 +22,7 @@ type options struct {
 	waiting Waiting
 	request RequestFlags
 	ttl     time.Duration
+	slots   int // --slots; 0: not given
 
 	close   bool   // -o
 	noFork  bool   // -F
@@ -51,6 +52,12 @@ of its own. Signals sent to run are handed on: HUP INT QUIT TERM to the group, o
 host lost contact with the cluster, its ttl ran out, or the daemon ended) the whole group is ended: --on-loss gives the
 signal, and what is still there after --grace gets SIGKILL.
 
+With --slots N at most N commands run under DIR at a time, on all hosts together: each has EX on one of DIR/1 … DIR/N, which
+LOCKFS_SLOT numbers. DIR and the files are made when they are needed, with the permissions that DIR has. Who waits stands in
+line, first come, first served, by way of DIR/.queue; other names in DIR are left alone. N is kept in the attribute
+user.lockfs.slots of DIR, which its owner and root can change; another N is an error. A wait for a slot counts for no
+deadlock, since any of them would do: bound it with -w.
+
 With a number of a descriptor that the calling shell has open instead of PATH, and no CMD, run locks that descriptor, or
 converts the lock it has.`
 
@@ -65,16 +72,18 @@ func newCommand() (*cobra.Command, *options) {
 	cmd := &cobra.Command{
 		Use: `run [OPTIONS] PATH [--] CMD [ARG…]
   lockfs run [OPTIONS] PATH -c 'SHELL COMMAND'
+  lockfs run [OPTIONS] --slots N DIR [--] CMD [ARG…]
   lockfs run [OPTIONS] FD`,
 		Short: "run a command under a lock, as flock(1) does",
 		Long:  long,
 		Example: `  lockfs run -n /locks/nightly ./nightly.sh             # as flock -n
   lockfs run -m pr -w 5 /locks/db/orders -- report      # shared, waits at most 5 s
   lockfs run --on-blocking USR1 /locks/batch -- batch   # batch is told when others want it
-  lockfs run /locks/a -c 'echo $LOCKFS_TOKEN'`,
+  lockfs run /locks/a -c 'echo $LOCKFS_TOKEN'
+  lockfs run --slots 2 /locks/restart -- restart-me     # on every host: two at a time`,
 		Annotations: map[string]string{"exit": `  N    that of CMD; 128+N if signal N ended it
   1    the lock could not be had in time (or the code of -E)
-  64   wrong usage
+  64   wrong usage, or DIR has another number of slots
   65   it would be a deadlock, or no permission for the mode
   66   PATH cannot be opened
   69   CMD cannot be executed, or PATH is not in a lockfs mount
@@ -103,6 +112,7 @@ func newCommand() (*cobra.Command, *options) {
 	f.VarP(modeFlag{o}, "mode", "m", "take the lock in `MODE`: nl cr cw pr pw ex (default ex)")
 	f.VarPF(fixedMode{o, queue.PR}, "shared", "s", "as -m pr").NoOptDefVal = "true"
 	f.VarPF(fixedMode{o, queue.EX}, "exclusive", "x", "as -m ex").NoOptDefVal = "true"
+	f.Var(slotsFlag{&o.slots}, "slots", "take one of `N` slots of the directory")
 	f.BoolVarP(&o.unlock, "unlock", "u", false, "with FD: release its lock")
 	o.waiting.Register(f)
 	f.BoolVarP(&o.close, "close", "o", false, "do not let CMD inherit the descriptor")
@@ -141,6 +151,10 @@ func (o *options) arguments(args []string) ([]string, error) {
 		return nil, exit.Usagef("run", "the --no-fork and --close options are incompatible")
 	case o.noFork && o.onBlocking != 0:
 		return nil, exit.Usagef("run", "with --no-fork nothing is left to watch: leave --on-blocking away")
+	case o.slots > 0 && (o.asked() != queue.EX || o.unlock || o.request.Bits()&notForSlots != 0):
+		return nil, exit.Usagef("run", "a slot is taken in EX: leave the other mode, -u, --expedite, --altpr and --altcw away")
+	case o.slots > 0 && o.shell == "" && len(rest) == 0:
+		return nil, exit.Usagef("run", "CMD is missing")
 	case o.grace < 0 || o.ttl < 0:
 		return nil, exit.Usagef("run", "a duration is negative")
 	case o.shell != "":
@@ -228,6 +242,29 @@ func (f fixedMode) Type() string     { return "bool" }
 func (f fixedMode) String() string   { return "false" }
 func (f fixedMode) IsBoolFlag() bool { return true }
 func (f fixedMode) Set(string) error { return f.o.setMode(f.m) }
+
+// notForSlots are the request flags that mean another mode than EX.
+const notForSlots = ioc.Expedite | ioc.AltPR | ioc.AltCW
+
+type slotsFlag struct{ n *int }
+
+func (f slotsFlag) Type() string { return "N" }
+
+func (f slotsFlag) String() string {
+	if f.n == nil || *f.n == 0 {
+		return ""
+	}
+	return strconv.Itoa(*f.n)
+}
+
+func (f slotsFlag) Set(s string) error {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > maxSlots {
+		return fmt.Errorf("want a number from 1 to %d", maxSlots)
+	}
+	*f.n = n
+	return nil
+}
 
 type lossFlag struct{ o *options }
 

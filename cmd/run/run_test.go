@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -64,6 +65,12 @@ func TestCommandLine(t *testing.T) {
 		{args: "-F --on-blocking USR1 /l/a true", fails: true},
 		{args: "--ttl -1s /l/a true", fails: true},
 		{args: "/l/a", fails: true},
+		{args: "--slots 3 /l/d -- true", argv: "true", mode: queue.EX},
+		{args: "--slots 3 -x -w 0 /l/d -c true", argv: "SHELL -c true", mode: queue.EX, never: true},
+		{args: "--slots 3 -m pw /l/d true", fails: true},
+		{args: "--slots 3 --altpr /l/d true", fails: true},
+		{args: "--slots 3 9", fails: true},
+		{args: "--slots 3 -u 9", fails: true},
 	} {
 		t.Setenv("SHELL", "SHELL")
 		cmd, o := newCommand()
@@ -79,6 +86,23 @@ func TestCommandLine(t *testing.T) {
 		if err == nil && (strings.Join(argv, " ") != c.argv || o.asked() != c.mode || o.waiting.Never != c.never) {
 			t.Errorf("%s: %q, %v, never %v", c.args, argv, o.asked(), o.waiting.Never)
 		}
+	}
+}
+
+// TestSlotOrder: every slot once, and only those.
+func TestSlotOrder(t *testing.T) {
+	for _, n := range []int{1, 2, 7, maxSlots} {
+		order := slotOrder("/l/d", n)
+		if first := order[0]; order[n-1] != (first+n-2)%n+1 {
+			t.Errorf("of %d: from %d to %d", n, first, order[n-1])
+		}
+		slices.Sort(order)
+		if len(order) != n || len(slices.Compact(order)) != n || order[0] != 1 || order[n-1] != n {
+			t.Errorf("of %d: %d from %d to %d", n, len(order), order[0], order[n-1])
+		}
+	}
+	if order := without([]int{3, 1, 2}, []int{1, 9}); !slices.Equal(order, []int{3, 2}) {
+		t.Errorf("without 1: %v", order)
 	}
 }
 

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -101,4 +102,37 @@ func TestExclusion(t *testing.T) {
 		}
 		b.Must(`"value"`, "pread f 0 5")
 	})
+
+	t.Run("slots", func(t *testing.T) { slots(t, c) })
+}
+
+// slots has all hosts make one semaphore at the same time and work under it, some of them killed while they wait or hold:
+// never are two commands in one slot.
+func slots(t *testing.T, c *harness.Cluster) {
+	t.Setenv("ROUNDS", strconv.Itoa(rounds(2)))
+	t.Setenv("AT", t.TempDir())
+	var waiting []*harness.Pending
+	for _, d := range c.Hosts {
+		waiting = append(waiting, d.Shell(t).Start(`
+			inside='mkdir $AT/$LOCKFS_SLOT && echo $LOCKFS_SLOT && rmdir $AT/$LOCKFS_SLOT || echo two at once'
+			for worker in 1 2 3; do
+				for ((i = 0; i < ROUNDS; i++)); do
+					(timeout -s KILL 0.0$i$worker $BIN run -q --slots 2 $M/sem -- sh -c "$inside"; :) >/dev/null 2>&1
+					$BIN run -q --slots 2 $M/sem -- sh -c "$inside" || echo exits $?
+				done 2>&1 &
+			done
+			wait`))
+	}
+	for i, p := range waiting {
+		r := p.WaitFor(limit)
+		if want := 3 * rounds(2); strings.Count(r.Out, "1\n")+strings.Count(r.Out, "2\n") != want || strings.Count(r.Out, "\n") != want {
+			t.Errorf("host %d: want %d times 1 or 2\n%s", i, want, r.Out)
+		}
+	}
+	if r := c.Hosts[0].Run(t, `$BIN run --slots 2 $M/sem -- $BIN run --slots 2 $M/sem true`, 0); r.Code != 0 {
+		t.Errorf("both slots at once: %+v", r)
+	}
+	if r := c.Hosts[0].Run(t, `ls -A $M/sem | grep -vx -e 1 -e 2 -e .queue`, 0); r.Out != "" {
+		t.Errorf("the semaphore also has\n%s", r.Out)
+	}
 }

@@ -1,0 +1,388 @@
+package run
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/lockfs/lockfs/cmd/client"
+	"github.com/lockfs/lockfs/cmd/exit"
+	"github.com/lockfs/lockfs/fs/ioc"
+	"github.com/lockfs/lockfs/lockd/queue"
+	"github.com/lockfs/lockfs/lockd/state"
+)
+
+// A semaphore of N slots is a directory: slot k is EX on DIR/k, and who waits stands in line for EX on DIR/.queue. Only the
+// first in line asks for slots, for all of them at once, and the first that is granted is his; then he leaves the line.
+//
+//	run ──► DIR/.queue EX ──► DIR/1 … DIR/N EX, asynchronous ──► poll(2) ──► one is granted ──► the others and the line
+//	        first come,       never counted for a deadlock:                  no other counts    are let go of
+//	        first served      any one of N will do
+//
+// So a slot that becomes free wakes one waiter and no more, N slots and W waiters cost N+W requests and not N·W, and nobody
+// overtakes the line: a slot that its first one waits for is not to be had by a try. Whoever dies closes his descriptors, and
+// with them goes what he held or asked for. That at most N are held needs no line: it is the slots' own exclusion.
+const lineName = ".queue"
+
+// maxSlots is the limit of the state for user.lockfs.slots.
+const maxSlots = 1 << 20
+
+// pause is how long those asked for so far may take to be granted, before more are asked for: a slot that nobody has is
+// granted in less, and the rest need not be made, nor taken from hosts that keep them for their next use.
+const pause = 10 * time.Millisecond
+
+// acquireSlot takes one of the slots of a directory, making it if need be. With -n it does not stand in line and fails if
+// each of them was busy at one moment.
+func (o *options) acquireSlot(dir string) (held, error) {
+	dir, err := o.semaphore(dir)
+	if err != nil {
+		return held{}, err
+	}
+	order := without(slotOrder(dir, o.slots), slotsHad(dir)) // who waits for himself waits for ever
+	if len(order) == 0 && !o.waiting.Never {
+		return held{}, exit.Of("run", dir, unix.EDEADLK)
+	}
+	began := time.Now()
+	stop := o.sayWhom(dir, func() string { return fmt.Sprintf("one of %d slots, %s", o.slots, slotHolders(dir)) })
+	defer stop()
+	if !o.waiting.Never {
+		line, err := o.standInLine(filepath.Join(dir, lineName))
+		if err != nil {
+			return held{}, err
+		}
+		defer unix.Close(line)
+	}
+	taken := slotsTaken(dir)
+	asks := asks{o: o, dir: dir, idle: without(order, taken)}
+	asks.taken = without(order, asks.idle)
+	h, err := asks.first(began)
+	asks.withdraw()
+	if err != nil {
+		return held{}, err
+	}
+	if n, err := slotsOf(dir); err != nil || n != o.slots { // set anew while this one waited
+		unix.Close(h.fd)
+		return held{}, otherSlots(dir, o.slots, n, err)
+	}
+	if o.verbose {
+		fmt.Fprintf(os.Stderr, "lockfs: run %s: slot %d of %d after %.6f seconds\n", dir, h.slot, o.slots, time.Since(began).Seconds())
+	}
+	return h, nil
+}
+
+// semaphore finds or makes the directory, with that many slots.
+func (o *options) semaphore(dir string) (string, error) {
+	dir, err := inMount(dir)
+	if err != nil {
+		return "", err
+	}
+	if err := unix.Mkdir(dir, 0o777); err != nil && !errors.Is(err, unix.EEXIST) {
+		if _, statErr := os.Stat(dir); statErr != nil { // it is there for whoever may not make it
+			return "", openError(dir, err)
+		}
+	}
+	for {
+		n, err := slotsOf(dir)
+		if !errors.Is(err, unix.ENODATA) {
+			if err != nil || n != o.slots {
+				return "", otherSlots(dir, o.slots, n, err)
+			}
+			return dir, nil
+		}
+		err = unix.Setxattr(dir, state.XattrSlots, []byte(strconv.Itoa(o.slots)), unix.XATTR_CREATE)
+		switch {
+		case errors.Is(err, unix.EEXIST): // by another, at the same time
+		case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+			return "", &exit.Error{Op: "run", Path: dir, What: "how many slots it has is not set, and its owner or root alone may",
+				Do: fmt.Sprintf("have it set: setfattr -n %s -v %d %s", state.XattrSlots, o.slots, dir), Code: exit.Refused, Err: err}
+		case errors.Is(err, unix.EINVAL):
+			return "", openError(dir, unix.ENOTDIR) // a file has no slots
+		case err != nil:
+			return "", openError(dir, err)
+		}
+	}
+}
+
+// slotsOf reads how many slots a directory has; ENODATA if that is not set.
+func slotsOf(dir string) (int, error) {
+	var b [16]byte
+	n, err := unix.Getxattr(dir, state.XattrSlots, b[:])
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(string(b[:n]))
+}
+
+// otherSlots says that a directory has not as many slots as were asked for.
+func otherSlots(dir string, asked, has int, err error) error {
+	if err != nil {
+		return openError(dir, err)
+	}
+	return &exit.Error{Op: "run", Path: dir, What: fmt.Sprintf("it has %d slots, not %d", has, asked),
+		Do:   fmt.Sprintf("give --slots %d, or have its owner change it: setfattr -n %s -v %d %s", has, state.XattrSlots, asked, dir),
+		Code: exit.Usage}
+}
+
+// slotOrder is the order in which the slots are asked for. Each host begins with another, and so finds one that it had before.
+func slotOrder(dir string, n int) []int {
+	sum := fnv.New32a()
+	host, _ := os.Hostname()
+	fmt.Fprint(sum, host, dir)
+	order := make([]int, n)
+	for i := range order {
+		order[i] = int((uint64(sum.Sum32())+uint64(i))%uint64(n)) + 1
+	}
+	return order
+}
+
+// without leaves out some of the slots.
+func without(order, some []int) []int {
+	return slices.DeleteFunc(slices.Clone(order), func(slot int) bool { return slices.Contains(some, slot) })
+}
+
+// standInLine waits until this one is the first in line and returns the descriptor that holds the place.
+func (o *options) standInLine(path string) (int, error) {
+	fd, err := openSlot(path)
+	if err != nil {
+		return 0, err
+	}
+	request := ioc.Request{Mode: uint32(queue.EX), Flags: o.request.Bits() & ioc.HeadQue, Wait: o.waiting.Limit}
+	if _, err := Masked(func() (ioc.Request, error) { return ioc.Lock(fd, request) }); err != nil {
+		unix.Close(fd)
+		return 0, o.waiting.Conflict("run", path, err)
+	}
+	return fd, nil
+}
+
+// openSlot opens a file of the semaphore without a lock. It makes it, with the permissions that its directory gives.
+func openSlot(path string) (int, error) {
+	perm := uint32(0o666)
+	if stat, err := os.Stat(filepath.Dir(path)); err == nil {
+		perm &= uint32(stat.Mode().Perm())
+	}
+	mask := unix.Umask(0)
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CREAT|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, perm)
+	unix.Umask(mask)
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EROFS) {
+		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	}
+	var info ioc.Info
+	switch {
+	case errors.Is(err, unix.ETXTBSY):
+		info.View = ioc.ViewDlmfs
+	case err != nil:
+		return 0, openError(path, err)
+	default:
+		if info, err = ioc.InfoOf(fd); err != nil || info.View == ioc.ViewDlmfs {
+			unix.Close(fd)
+		}
+		if err != nil {
+			return 0, exit.Of("run", path, err)
+		}
+	}
+	if info.View == ioc.ViewDlmfs {
+		return 0, exit.Usagef("run", "--slots needs a mount of view lock or posix, and %s is in one of view dlmfs", path)
+	}
+	return fd, nil
+}
+
+// asks are the requests for slots.
+type asks struct {
+	o     *options
+	dir   string
+	idle  []int // not asked for yet, and free as far as this host knows
+	taken []int // not asked for yet, and held
+	polls []unix.PollFd
+	slots []int // of each of polls
+}
+
+// first asks for one idle slot, then ever more of them, at last for all, and returns the first that is granted.
+func (a *asks) first(began time.Time) (held, error) {
+	for group := 1; ; group *= 2 {
+		next := a.taken
+		if len(a.idle) > 0 {
+			next, a.idle = a.idle[:min(group, len(a.idle))], a.idle[min(group, len(a.idle)):]
+		} else {
+			a.taken = nil
+		}
+		for _, slot := range next {
+			if h, err := a.ask(slot); err != nil || h.slot != 0 {
+				return h, err
+			}
+		}
+		more := len(a.idle)+len(a.taken) > 0
+		end, limited := began.Add(a.o.waiting.Limit), a.o.waiting.Limit > 0
+		if soon := time.Now().Add(pause); more && (!limited || soon.Before(end)) {
+			end, limited = soon, true
+		}
+		switch h, err := a.wait(end, limited); {
+		case err != nil || h.slot != 0:
+			return h, err
+		case len(a.polls) == 0 && !more:
+			return held{}, a.o.waiting.Conflict("run", a.dir, unix.EAGAIN)
+		case a.o.waiting.Limit > 0 && time.Since(began) >= a.o.waiting.Limit:
+			return held{}, a.o.waiting.Conflict("run", a.dir, unix.ETIMEDOUT)
+		}
+	}
+}
+
+// ask asks for one slot and does not wait. It returns the slot if it is granted at once, else none.
+func (a *asks) ask(slot int) (held, error) {
+	path := filepath.Join(a.dir, strconv.Itoa(slot))
+	for {
+		fd, err := openSlot(path)
+		if err != nil {
+			return held{}, err
+		}
+		request := a.o.ioctl()
+		request.Wait, request.Flags = 0, request.Flags&^ioc.HeadQue|ioc.Async|ioc.NoDlckWt
+		granted, err := ioc.Lock(fd, request)
+		switch {
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ESTALE): // not asked; removed
+			unix.Close(fd)
+			continue
+		case err != nil:
+			unix.Close(fd)
+			return held{}, a.refused(slot, err)
+		case granted.Mode != 0:
+			return held{fd: fd, path: path, mode: queue.Mode(granted.Mode), token: granted.Token, slot: slot}, nil
+		}
+		a.polls, a.slots = append(a.polls, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}), append(a.slots, slot)
+		return held{}, nil
+	}
+}
+
+// refused is the error of a request that is not granted, none if it is one for a try and the slot is merely busy.
+func (a *asks) refused(slot int, err error) error {
+	if a.o.waiting.Never && busy(err) {
+		return nil
+	}
+	return a.o.waiting.Conflict("run", filepath.Join(a.dir, strconv.Itoa(slot)), err)
+}
+
+// wait waits until one of those asked for is granted, all are refused, or the end, if there is one. It returns none if
+// none is granted.
+func (a *asks) wait(end time.Time, limited bool) (held, error) {
+	for len(a.polls) > 0 {
+		millis := -1
+		if limited {
+			millis = int(max(0, min(time.Until(end)+time.Millisecond-1, 1<<30*time.Millisecond)).Milliseconds())
+		}
+		n, err := unix.Poll(a.polls, millis)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return held{}, exit.Of("run", a.dir, err)
+		case n == 0 && !time.Now().Before(end):
+			return held{}, nil
+		}
+		for i := len(a.polls) - 1; i >= 0; i-- {
+			if a.polls[i].Revents != 0 {
+				if h, err := a.answered(i); err != nil || h.slot != 0 {
+					return h, err
+				}
+			}
+		}
+	}
+	return held{}, nil
+}
+
+// answered takes one that poll(2) found something about out of those under way: granted, or refused.
+func (a *asks) answered(i int) (held, error) {
+	fd, slot := int(a.polls[i].Fd), a.slots[i]
+	granted := a.polls[i].Revents&unix.POLLIN != 0
+	a.polls = append(a.polls[:i], a.polls[i+1:]...)
+	a.slots = append(a.slots[:i], a.slots[i+1:]...)
+	if granted {
+		t, err := ioc.TokenOf(fd)
+		if err == nil {
+			return held{fd: fd, path: filepath.Join(a.dir, strconv.Itoa(slot)), mode: queue.Mode(t.Mode), token: t.Token, slot: slot}, nil
+		}
+		unix.Close(fd)
+		return held{}, a.refused(slot, err)
+	}
+	_, err := unix.Read(fd, make([]byte, 1)) // says why
+	unix.Close(fd)
+	switch {
+	case errors.Is(err, unix.ESTALE):
+		return a.ask(slot) // removed before it was asked for
+	case err == nil:
+		err = unix.EIO
+	}
+	return held{}, a.refused(slot, err)
+}
+
+// withdraw takes back what is still asked for. What was granted at this very moment is let go of.
+func (a *asks) withdraw() {
+	for _, p := range a.polls {
+		unix.Close(int(p.Fd))
+	}
+	a.polls = nil
+}
+
+// slotsHad are the slots of a directory that this process has by inherited descriptors: those of an outer run.
+func slotsHad(dir string) (had []int) {
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real
+	}
+	fds, _ := os.ReadDir("/proc/self/fd")
+	for _, entry := range fds {
+		name, err := os.Readlink("/proc/self/fd/" + entry.Name())
+		if err != nil || filepath.Dir(name) != dir {
+			continue
+		}
+		slot, err := strconv.Atoi(filepath.Base(name))
+		if err != nil {
+			continue
+		}
+		fd, _ := strconv.Atoi(entry.Name())
+		if info, err := ioc.InfoOf(fd); err == nil && info.State == ioc.Held {
+			had = append(had, slot)
+		}
+	}
+	return had
+}
+
+// slotsTaken are the slots of a directory that somebody holds, as far as this host was told.
+func slotsTaken(dir string) (taken []int) {
+	m, rel, err := client.Find("run", dir)
+	if err != nil {
+		return nil
+	}
+	entries, _ := os.ReadDir(m.Control("held", rel))
+	for _, entry := range entries {
+		if slot, err := strconv.Atoi(entry.Name()); err == nil {
+			taken = append(taken, slot)
+		}
+	}
+	return taken
+}
+
+// slotHolders names who has the slots of a directory.
+func slotHolders(dir string) string {
+	m, rel, err := client.Find("run", dir)
+	if err != nil {
+		return "and no daemon tells whom for"
+	}
+	locks, err := m.Held(rel)
+	if err != nil {
+		return err.Error()
+	}
+	var names []string
+	for _, l := range locks {
+		slot, below := strings.CutPrefix(l.Path, strings.TrimSuffix("/"+rel, "/")+"/")
+		if n, err := strconv.Atoi(slot); below && err == nil && n > 0 {
+			names = append(names, fmt.Sprintf("%s held by %s", slot, holder(l)))
+		}
+	}
+	return several(names)
+}
