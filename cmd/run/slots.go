@@ -150,16 +150,21 @@ func without(order, some []int) []int {
 
 // standInLine waits until this one is the first in line and returns the descriptor that holds the place.
 func (o *options) standInLine(path string) (int, error) {
-	fd, err := openSlot(path)
-	if err != nil {
-		return 0, err
-	}
 	request := ioc.Request{Mode: uint32(queue.EX), Flags: o.request.Bits() & ioc.HeadQue, Wait: o.waiting.Limit}
-	if _, err := Masked(func() (ioc.Request, error) { return ioc.Lock(fd, request) }); err != nil {
+	for {
+		fd, err := openSlot(path)
+		if err != nil {
+			return 0, err
+		}
+		_, err = Masked(func() (ioc.Request, error) { return ioc.Lock(fd, request) })
+		if err == nil {
+			return fd, nil
+		}
 		unix.Close(fd)
-		return 0, o.waiting.Conflict("run", path, err)
+		if !errors.Is(err, unix.ESTALE) { // removed before it was asked for
+			return 0, o.waiting.Conflict("run", path, err)
+		}
 	}
-	return fd, nil
 }
 
 // openSlot opens a file of the semaphore without a lock. It makes it, with the permissions that its directory gives.
