@@ -48,7 +48,7 @@ func (s *State) Rebase() {
 	s.unwithhold(over)
 	s.cur.tokenBase += 1 << 36
 	s.cur.hosts, s.cur.cycles = nil, nil
-	s.suspects = nil
+	s.suspects, s.cur.unsearched = nil, nil
 	s.dirty |= partRest
 	s.changes = nil
 }
@@ -216,6 +216,11 @@ func (r *snapshotReader) load(rec *statepb.Record) error {
 		return r.in(9, x.Suspicion.Id, x.Suspicion, func() error { return v.loadSuspicion(x.Suspicion) })
 	case *statepb.Record_Deadlock:
 		return r.in(10, uint64(len(v.cycles)), x.Deadlock, func() error { return v.loadCycle(x.Deadlock) })
+	case *statepb.Record_Unsearched:
+		return r.in(11, uint64(len(v.unsearched)), x.Unsearched, func() error {
+			v.unsearched = append(v.unsearched, ReportKey{Ino: x.Unsearched.Ino, Session: x.Unsearched.Session, ID: x.Unsearched.Id})
+			return nil
+		})
 	}
 	return fmt.Errorf("%w: empty", ErrCorrupt)
 }

@@ -25,6 +25,10 @@ func (v *View) reportRecords(yield func(*statepb.Record) bool) (rest bool) {
 	for _, c := range v.cycles {
 		rest = rest && yield(&statepb.Record{Record: &statepb.Record_Deadlock{Deadlock: c.saved()}})
 	}
+	for _, k := range v.unsearched {
+		x := &statepb.SavedUnsearched{Session: k.Session, Ino: k.Ino, Id: k.ID}
+		rest = rest && yield(&statepb.Record{Record: &statepb.Record_Unsearched{Unsearched: x}})
+	}
 	return rest
 }
 
@@ -211,6 +215,13 @@ func (v *View) checkSuspicions() error {
 		if i > 0 && v.cycles[i-1].ID == c.ID || c.Index > v.index || len(c.Parties) == 0 || len(c.Parties) > maxParties {
 			return fmt.Errorf("deadlock %d of index %d", c.ID, c.Index)
 		}
+	}
+	seen := make(map[ReportKey]bool)
+	for _, k := range v.unsearched {
+		if v.Report(k) == nil || seen[k] {
+			return fmt.Errorf("a search for deadlocks through %v", k)
+		}
+		seen[k] = true
 	}
 	if len(v.suspicions) > maxSuspicions || len(v.cycles) > maxCycles {
 		return fmt.Errorf("%d suspicions, %d deadlocks", len(v.suspicions), len(v.cycles))

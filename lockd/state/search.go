@@ -13,9 +13,10 @@ import (
 //	     ──► the waits ahead in the same queue; the first of a host's queue to the hosts ahead of that in the state's
 //	     ──► a byte range in its way, held or asked for earlier
 //
-// What each of a queue is held up by is looked at once for all: a queue of a thousand costs a thousand steps. It is searched from what changed: a new wait, the
-// waits of whoever has a new lock, a request that went to the end of the state's queue, and what is left of a suspicion that
-// ended. Nobody can be in a cycle that nobody waits for, which most waits are spared the search by.
+// What each of a queue is held up by is looked at once for all: a queue of a thousand costs a thousand steps. It is searched from what
+// changed: a new wait, the waits of whoever has a new lock, a request that went to the end of the state's queue, and what is left
+// of a suspicion that ended. Nobody can be in a cycle that nobody waits for, which most waits are spared the search by. What one
+// entry leaves undone, since that would take too long, the next ones do.
 
 // By says what holds a wait up.
 type By uint8
@@ -34,16 +35,24 @@ type Link struct {
 	PID  uint32    // of a byte range: the process
 }
 
-// maxSteps bounds the search that one command leads to: waits looked at, some 3 µs each. maxCycle bounds what is found.
+// Steps measure a search: one is a report looked at, a wait gone on from is as many as stepWait, some 4 µs. No search begins once an entry
+// has taken maxSteps, and none goes on after maxSearch: it has looked at more waits than there can be of one host. maxCycle bounds
+// what is found.
 const (
-	maxSteps = 1 << 15
-	maxCycle = 4096
+	stepWait  = 8
+	maxSteps  = 1 << 16
+	maxSearch = 1 << 19
+	maxCycle  = 4096
 )
 
 // lookFor has a cycle through a wait looked for at the end of the command.
-func (s *State) lookFor(w *Report) { s.suspects = append(s.suspects, w) }
+func (s *State) lookFor(w *Report) { s.suspects = append(s.suspects, w.ReportKey) }
 
-func (s *State) lookForAll(waits []*Report) { s.suspects = append(s.suspects, waits...) }
+func (s *State) lookForAll(waits []*Report) {
+	for _, w := range waits {
+		s.lookFor(w)
+	}
+}
 
 // lookForAt does so for the first of a session's queue at a resource, to whom its place in the state's queue matters.
 func (s *State) lookForAt(ino, session uint64) {
@@ -56,24 +65,39 @@ func (s *State) lookForAt(ino, session uint64) {
 	})
 }
 
-// search looks for the cycles that the command may have closed.
+// search looks for the cycles that the command may have closed, and those before it, as long as the entry's steps last.
 func (s *State) search() {
-	steps := maxSteps
-	for i := 0; i < len(s.suspects) && steps > 0; i++ {
-		w := s.suspects[i]
-		if s.cur.Report(w.ReportKey) != w || slices.Contains(s.suspects[:min(i, 64)], w) || !s.followed(w) {
+	var loose map[pair]bool
+	i := 0
+	for ; i < len(s.suspects) && s.steps > 0; i++ {
+		w := s.cur.Report(s.suspects[i])
+		if w == nil || !w.Waits() || slices.Contains(s.suspects[:min(i, 64)], w.ReportKey) || !s.followed(w) {
 			continue
 		}
-		loose := s.looseLinks()
-		links := s.cycle(w, loose, &steps)
-		if links == nil && loose != nil {
-			links = s.cycle(w, nil, &steps)
+		if loose == nil {
+			loose = s.looseLinks()
+		}
+		links := s.cycle(w, loose)
+		if links == nil && len(loose) > 0 {
+			links = s.cycle(w, nil)
 		}
 		if links != nil {
 			s.suspect(links)
 		}
 	}
-	clear(s.suspects)
+	s.suspects = append(s.suspects[:0], s.suspects[i:]...)
+}
+
+// putOff keeps for the next entry what this one's steps did not last for.
+func (s *State) putOff() {
+	s.cur.unsearched = nil
+	seen := make(map[ReportKey]bool, len(s.suspects))
+	for _, k := range s.suspects {
+		if !seen[k] && s.cur.Report(k) != nil {
+			seen[k] = true
+			s.cur.unsearched = append(s.cur.unsearched, k)
+		}
+	}
 	s.suspects = s.suspects[:0]
 }
 
@@ -87,6 +111,7 @@ func (s *State) followed(w *Report) bool {
 	}
 	found := false
 	s.graph.heldBy(&s.cur, w, func(h *Report) bool {
+		s.steps--
 		found = s.awaitedAbove(h.Ino, true)
 		return !found
 	})
@@ -109,24 +134,20 @@ func (s *State) awaitedAbove(ino uint64, itself bool) bool {
 }
 
 // cycle returns a shortest cycle through a wait, nil if there is none. Links that lead over a loose pair of lock and wait are left out.
-func (s *State) cycle(w *Report, loose map[pair]bool, steps *int) []Link {
+func (s *State) cycle(w *Report, loose map[pair]bool) []Link {
 	f := s.finder(w)
-	f.loose, f.steps = loose, *steps
+	f.loose = loose
 	f.expand(w)
-	for i := 0; i < len(f.next) && !f.found && f.steps > 0; i++ {
-		f.expand(f.next[i])
+	for f.at = 0; f.at < len(f.found) && f.goesOn(); f.at++ {
+		f.expand(f.found[f.at].wait)
 	}
-	*steps = f.steps
-	if !f.found {
+	s.steps -= maxSearch - f.steps
+	if !f.over {
 		return nil
 	}
 	var links []Link
-	for at := w; ; {
-		st := f.from[at]
-		links = append(links, st.link)
-		if at = st.wait; at == w {
-			break
-		}
+	for i := len(f.found) - 1; i >= 0; i = f.found[i].from {
+		links = append(links, f.found[i].link)
 	}
 	if len(links) > maxCycle {
 		return nil
@@ -143,7 +164,7 @@ func (s *State) holdsUp(l *Link, next *Report) bool {
 	}
 	f := s.finder(next)
 	f.expand(w)
-	return f.found
+	return f.over
 }
 
 // finder is a search, breadth first, from one wait to a target.
@@ -151,10 +172,11 @@ type finder struct {
 	s      *State
 	target *Report
 	loose  map[pair]bool
-	from   map[*Report]step // how each wait was come to
-	next   []*Report
-	found  bool
-	steps  int // left: one is a wait, or some cheaper looks
+	found  []step // in the order in which they are gone on from
+	seen   map[*Report]bool
+	at     int  // the one that is gone on from, -1 the first
+	over   bool // the target was come to
+	steps  int  // left
 
 	holders map[place][]*Report // looked at already, and who was left out as an asker's own
 	below   map[place]bool
@@ -164,7 +186,7 @@ type finder struct {
 
 func (s *State) finder(target *Report) *finder {
 	return &finder{
-		s: s, target: target, from: make(map[*Report]step), holders: make(map[place][]*Report), below: make(map[place]bool),
+		s: s, target: target, at: -1, steps: maxSearch, seen: make(map[*Report]bool), holders: make(map[place][]*Report), below: make(map[place]bool),
 		lines: make(map[queueOf]*line), waits: make(map[uint64]map[rangeID]*Report),
 	}
 }
@@ -175,6 +197,7 @@ type rangeID struct{ session, id uint64 }
 // step is the way to a wait: from another one, which the link is of.
 type step struct {
 	wait *Report
+	from int // index of the step to that, -1: it is where the search began
 	link Link
 }
 
@@ -189,22 +212,25 @@ type pair struct{ from, to ReportKey }
 
 // visit notes that w leads to a wait.
 func (f *finder) visit(w, to *Report, l Link) {
-	if f.found || to.Flags&queue.NoDlckWt != 0 {
+	if f.over || to.Flags&queue.NoDlckWt != 0 {
 		return
 	}
-	if _, seen := f.from[to]; seen || l.By != ByWait && f.loose[pair{l.Key, to.ReportKey}] ||
+	if f.seen[to] || l.By != ByWait && f.loose[pair{l.Key, to.ReportKey}] ||
 		l.By == ByWait && f.loose[pair{w.ReportKey, to.ReportKey}] {
 		return
 	}
 	l.Wait = w.ReportKey
-	f.from[to] = step{w, l}
-	f.next = append(f.next, to)
-	f.found = to == f.target
+	f.seen[to] = true
+	f.found = append(f.found, step{wait: to, from: f.at, link: l})
+	f.over = to == f.target
 }
+
+// goesOn says whether anything is left to be looked for. The search is over once it is not.
+func (f *finder) goesOn() bool { return !f.over && f.steps > 0 }
 
 // expand visits what a wait leads to.
 func (f *finder) expand(w *Report) {
-	f.steps--
+	f.steps -= stepWait
 	switch {
 	case w.Flags&queue.NoDlckWt != 0:
 	case w.Kind == ReportRange:
@@ -219,6 +245,7 @@ func (f *finder) expand(w *Report) {
 // through visits the waits of who has a lock.
 func (f *finder) through(w, h *Report) {
 	for _, to := range f.s.graph.waitsOf(h) {
+		f.steps--
 		f.visit(w, to, Link{By: ByLock, Key: h.ReportKey})
 	}
 }
@@ -243,6 +270,7 @@ func (r *Report) passed(v *View, p place) bool {
 func (f *finder) locks(w *Report) {
 	p := place{w.At, w.needs()}
 	if left, seen := f.holders[p]; seen {
+		f.steps -= len(left)
 		f.holders[p] = slices.DeleteFunc(left, func(h *Report) bool {
 			if own(w, h) {
 				return false
@@ -254,6 +282,9 @@ func (f *finder) locks(w *Report) {
 	}
 	var left []*Report
 	for h := range f.s.cur.Reports(p.ino) {
+		if f.steps--; !f.goesOn() {
+			return
+		}
 		switch {
 		case h.Waits() || h.Flags&queue.NoDlckBlk != 0 || queue.Compatible(h.Mode, p.mode):
 		case own(w, h):
@@ -284,6 +315,7 @@ func (f *finder) locksBelow(w *Report) {
 			}
 		}
 		f.s.graph.heldBy(&f.s.cur, to, func(h *Report) bool {
+			f.steps--
 			intent := h.Mode.Intent()
 			switch {
 			case h.Ino == p.ino || intent == queue.None || h.Flags&queue.NoDlckBlk != 0 || queue.Compatible(intent, p.mode):
@@ -293,9 +325,9 @@ func (f *finder) locksBelow(w *Report) {
 			default:
 				f.visit(w, to, Link{By: ByLock, Key: h.ReportKey})
 			}
-			return !f.found
+			return f.goesOn()
 		})
-		return !f.found
+		return f.goesOn()
 	}
 	f.s.graph.at.Scan(visit)
 	for ino := range f.s.cur.RangeFiles() {
@@ -314,6 +346,7 @@ func (f *finder) ahead(w *Report) {
 		f.lines[k] = ln
 	}
 	visit := func(a *Report) bool {
+		f.steps--
 		if w.Tgid != 0 && a.Tgid == w.Tgid || f.loose[pair{w.ReportKey, a.ReportKey}] {
 			return false
 		}
@@ -384,7 +417,7 @@ func (f *finder) ranges(w *Report) {
 	if i < 0 || files.waits[i].OFD {
 		return
 	}
-	f.steps -= (len(files.held) + i) / 32
+	f.steps -= (len(files.held) + i) / 4
 	want := &files.waits[i].Range
 	for j := range files.held {
 		h := &files.held[j]
@@ -415,6 +448,7 @@ func (f *finder) rangeReports(ino uint64) map[rangeID]*Report {
 	if !ok {
 		waits = make(map[rangeID]*Report)
 		for r := range f.s.cur.Reports(ino) {
+			f.steps--
 			if r.Kind == ReportRange {
 				waits[rangeID{r.Session, r.Range}] = r
 			}

@@ -28,9 +28,10 @@ type State struct {
 	epoch     uint64
 	sessEpoch uint64 // in which cur.sessions may be written to
 
-	graph     graph     // of the reports
-	suspects  []*Report // waits to look for cycles from, at the end of the command
-	suspected uint64    // suspicions of this entry
+	graph     graph       // of the reports
+	suspects  []ReportKey // waits to look for cycles from, at the end of the command
+	steps     int         // that this entry may still take for it
+	suspected uint64      // suspicions of this entry
 
 	changes []Change
 	index   uint64   // of the entry being applied
@@ -96,11 +97,15 @@ func (s *State) Apply(index uint64, entry []byte) ([]Change, error) {
 		return nil, fmt.Errorf("lockfs: apply entry %d: %w; install the version of lockfs that the other hosts run", index, err)
 	}
 	s.index, s.cur.index = index, index
-	s.suspected = 0
+	s.suspected, s.steps = 0, maxSteps
+	s.suspects = append(s.suspects[:0], s.cur.unsearched...)
 	s.dirty |= partRest
 	s.changes = make([]Change, 0, 2*len(batch.Commands))
 	for _, c := range batch.Commands {
 		s.command(c)
+	}
+	if len(s.suspects) > 0 || len(s.cur.unsearched) > 0 {
+		s.putOff()
 	}
 	changes := s.changes
 	s.changes = nil

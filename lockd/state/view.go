@@ -33,6 +33,7 @@ type View struct {
 	hosts      []Host       // by id
 	suspicions []*Suspicion // by id
 	cycles     []*Cycle     // the last ones
+	unsearched []ReportKey  // waits that a search for deadlocks is put off for
 }
 
 // dirent is an entry of a directory.

@@ -814,6 +814,67 @@ func (x *SavedParty) GetByHost() string {
 	return ""
 }
 
+// SavedUnsearched is a wait that a search for deadlocks is put off for.
+type SavedUnsearched struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
+	Ino           uint64                 `protobuf:"varint,2,opt,name=ino,proto3" json:"ino,omitempty"`
+	Id            uint64                 `protobuf:"varint,3,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SavedUnsearched) Reset() {
+	*x = SavedUnsearched{}
+	mi := &file_report_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SavedUnsearched) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SavedUnsearched) ProtoMessage() {}
+
+func (x *SavedUnsearched) ProtoReflect() protoreflect.Message {
+	mi := &file_report_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SavedUnsearched.ProtoReflect.Descriptor instead.
+func (*SavedUnsearched) Descriptor() ([]byte, []int) {
+	return file_report_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SavedUnsearched) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *SavedUnsearched) GetIno() uint64 {
+	if x != nil {
+		return x.Ino
+	}
+	return 0
+}
+
+func (x *SavedUnsearched) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
 var File_report_proto protoreflect.FileDescriptor
 
 const file_report_proto_rawDesc = "" +
@@ -884,7 +945,11 @@ const file_report_proto_rawDesc = "" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x0e\n" +
 	"\x02by\x18\x03 \x01(\rR\x02by\x126\n" +
 	"\ablocker\x18\x04 \x01(\v2\x1c.lockfs.state.v1.SavedReportR\ablocker\x12\x17\n" +
-	"\aby_host\x18\x05 \x01(\tR\x06byHostB.Z,github.com/lockfs/lockfs/lockd/state/statepbb\x06proto3"
+	"\aby_host\x18\x05 \x01(\tR\x06byHost\"M\n" +
+	"\x0fSavedUnsearched\x12\x18\n" +
+	"\asession\x18\x01 \x01(\x04R\asession\x12\x10\n" +
+	"\x03ino\x18\x02 \x01(\x04R\x03ino\x12\x0e\n" +
+	"\x02id\x18\x03 \x01(\x04R\x02idB.Z,github.com/lockfs/lockfs/lockd/state/statepbb\x06proto3"
 
 var (
 	file_report_proto_rawDescOnce sync.Once
@@ -898,18 +963,19 @@ func file_report_proto_rawDescGZIP() []byte {
 	return file_report_proto_rawDescData
 }
 
-var file_report_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_report_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_report_proto_goTypes = []any{
-	(*Report)(nil),         // 0: lockfs.state.v1.Report
-	(*ReportKey)(nil),      // 1: lockfs.state.v1.ReportKey
-	(*Reported)(nil),       // 2: lockfs.state.v1.Reported
-	(*Confirm)(nil),        // 3: lockfs.state.v1.Confirm
-	(*SavedReport)(nil),    // 4: lockfs.state.v1.SavedReport
-	(*SavedSuspicion)(nil), // 5: lockfs.state.v1.SavedSuspicion
-	(*SavedLink)(nil),      // 6: lockfs.state.v1.SavedLink
-	(*SavedAnswer)(nil),    // 7: lockfs.state.v1.SavedAnswer
-	(*SavedDeadlock)(nil),  // 8: lockfs.state.v1.SavedDeadlock
-	(*SavedParty)(nil),     // 9: lockfs.state.v1.SavedParty
+	(*Report)(nil),          // 0: lockfs.state.v1.Report
+	(*ReportKey)(nil),       // 1: lockfs.state.v1.ReportKey
+	(*Reported)(nil),        // 2: lockfs.state.v1.Reported
+	(*Confirm)(nil),         // 3: lockfs.state.v1.Confirm
+	(*SavedReport)(nil),     // 4: lockfs.state.v1.SavedReport
+	(*SavedSuspicion)(nil),  // 5: lockfs.state.v1.SavedSuspicion
+	(*SavedLink)(nil),       // 6: lockfs.state.v1.SavedLink
+	(*SavedAnswer)(nil),     // 7: lockfs.state.v1.SavedAnswer
+	(*SavedDeadlock)(nil),   // 8: lockfs.state.v1.SavedDeadlock
+	(*SavedParty)(nil),      // 9: lockfs.state.v1.SavedParty
+	(*SavedUnsearched)(nil), // 10: lockfs.state.v1.SavedUnsearched
 }
 var file_report_proto_depIdxs = []int32{
 	1, // 0: lockfs.state.v1.Report.gone:type_name -> lockfs.state.v1.ReportKey
@@ -939,7 +1005,7 @@ func file_report_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_report_proto_rawDesc), len(file_report_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

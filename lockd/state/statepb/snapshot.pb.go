@@ -38,6 +38,7 @@ type Record struct {
 	//	*Record_Report
 	//	*Record_Suspicion
 	//	*Record_Deadlock
+	//	*Record_Unsearched
 	Record        isRecord_Record `protobuf_oneof:"record"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -170,6 +171,15 @@ func (x *Record) GetDeadlock() *SavedDeadlock {
 	return nil
 }
 
+func (x *Record) GetUnsearched() *SavedUnsearched {
+	if x != nil {
+		if x, ok := x.Record.(*Record_Unsearched); ok {
+			return x.Unsearched
+		}
+	}
+	return nil
+}
+
 type isRecord_Record interface {
 	isRecord_Record()
 }
@@ -214,6 +224,10 @@ type Record_Deadlock struct {
 	Deadlock *SavedDeadlock `protobuf:"bytes,10,opt,name=deadlock,proto3,oneof"` // by id
 }
 
+type Record_Unsearched struct {
+	Unsearched *SavedUnsearched `protobuf:"bytes,11,opt,name=unsearched,proto3,oneof"` // the first to be searched first
+}
+
 func (*Record_Header) isRecord_Record() {}
 
 func (*Record_Session) isRecord_Record() {}
@@ -233,6 +247,8 @@ func (*Record_Report) isRecord_Record() {}
 func (*Record_Suspicion) isRecord_Record() {}
 
 func (*Record_Deadlock) isRecord_Record() {}
+
+func (*Record_Unsearched) isRecord_Record() {}
 
 type Header struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1094,7 +1110,7 @@ var File_snapshot_proto protoreflect.FileDescriptor
 
 const file_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"\x0esnapshot.proto\x12\x0flockfs.state.v1\x1a\freport.proto\x1a\vstate.proto\"\xb8\x04\n" +
+	"\x0esnapshot.proto\x12\x0flockfs.state.v1\x1a\freport.proto\x1a\vstate.proto\"\xfc\x04\n" +
 	"\x06Record\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x17.lockfs.state.v1.HeaderH\x00R\x06header\x129\n" +
 	"\asession\x18\x02 \x01(\v2\x1d.lockfs.state.v1.SavedSessionH\x00R\asession\x120\n" +
@@ -1106,7 +1122,10 @@ const file_snapshot_proto_rawDesc = "" +
 	"\x06report\x18\b \x01(\v2\x1c.lockfs.state.v1.SavedReportH\x00R\x06report\x12?\n" +
 	"\tsuspicion\x18\t \x01(\v2\x1f.lockfs.state.v1.SavedSuspicionH\x00R\tsuspicion\x12<\n" +
 	"\bdeadlock\x18\n" +
-	" \x01(\v2\x1e.lockfs.state.v1.SavedDeadlockH\x00R\bdeadlockB\b\n" +
+	" \x01(\v2\x1e.lockfs.state.v1.SavedDeadlockH\x00R\bdeadlock\x12B\n" +
+	"\n" +
+	"unsearched\x18\v \x01(\v2 .lockfs.state.v1.SavedUnsearchedH\x00R\n" +
+	"unsearchedB\b\n" +
 	"\x06record\"\xfb\x01\n" +
 	"\x06Header\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x1c\n" +
@@ -1202,22 +1221,23 @@ func file_snapshot_proto_rawDescGZIP() []byte {
 
 var file_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_snapshot_proto_goTypes = []any{
-	(*Record)(nil),         // 0: lockfs.state.v1.Record
-	(*Header)(nil),         // 1: lockfs.state.v1.Header
-	(*SavedSession)(nil),   // 2: lockfs.state.v1.SavedSession
-	(*SavedNode)(nil),      // 3: lockfs.state.v1.SavedNode
-	(*SavedXattr)(nil),     // 4: lockfs.state.v1.SavedXattr
-	(*SavedLock)(nil),      // 5: lockfs.state.v1.SavedLock
-	(*SavedHold)(nil),      // 6: lockfs.state.v1.SavedHold
-	(*SavedWait)(nil),      // 7: lockfs.state.v1.SavedWait
-	(*SavedRanges)(nil),    // 8: lockfs.state.v1.SavedRanges
-	(*SavedRange)(nil),     // 9: lockfs.state.v1.SavedRange
-	(*SavedDelay)(nil),     // 10: lockfs.state.v1.SavedDelay
-	(*SetHost)(nil),        // 11: lockfs.state.v1.SetHost
-	(*SavedReport)(nil),    // 12: lockfs.state.v1.SavedReport
-	(*SavedSuspicion)(nil), // 13: lockfs.state.v1.SavedSuspicion
-	(*SavedDeadlock)(nil),  // 14: lockfs.state.v1.SavedDeadlock
-	(*SetLimits)(nil),      // 15: lockfs.state.v1.SetLimits
+	(*Record)(nil),          // 0: lockfs.state.v1.Record
+	(*Header)(nil),          // 1: lockfs.state.v1.Header
+	(*SavedSession)(nil),    // 2: lockfs.state.v1.SavedSession
+	(*SavedNode)(nil),       // 3: lockfs.state.v1.SavedNode
+	(*SavedXattr)(nil),      // 4: lockfs.state.v1.SavedXattr
+	(*SavedLock)(nil),       // 5: lockfs.state.v1.SavedLock
+	(*SavedHold)(nil),       // 6: lockfs.state.v1.SavedHold
+	(*SavedWait)(nil),       // 7: lockfs.state.v1.SavedWait
+	(*SavedRanges)(nil),     // 8: lockfs.state.v1.SavedRanges
+	(*SavedRange)(nil),      // 9: lockfs.state.v1.SavedRange
+	(*SavedDelay)(nil),      // 10: lockfs.state.v1.SavedDelay
+	(*SetHost)(nil),         // 11: lockfs.state.v1.SetHost
+	(*SavedReport)(nil),     // 12: lockfs.state.v1.SavedReport
+	(*SavedSuspicion)(nil),  // 13: lockfs.state.v1.SavedSuspicion
+	(*SavedDeadlock)(nil),   // 14: lockfs.state.v1.SavedDeadlock
+	(*SavedUnsearched)(nil), // 15: lockfs.state.v1.SavedUnsearched
+	(*SetLimits)(nil),       // 16: lockfs.state.v1.SetLimits
 }
 var file_snapshot_proto_depIdxs = []int32{
 	1,  // 0: lockfs.state.v1.Record.header:type_name -> lockfs.state.v1.Header
@@ -1230,17 +1250,18 @@ var file_snapshot_proto_depIdxs = []int32{
 	12, // 7: lockfs.state.v1.Record.report:type_name -> lockfs.state.v1.SavedReport
 	13, // 8: lockfs.state.v1.Record.suspicion:type_name -> lockfs.state.v1.SavedSuspicion
 	14, // 9: lockfs.state.v1.Record.deadlock:type_name -> lockfs.state.v1.SavedDeadlock
-	15, // 10: lockfs.state.v1.Header.limits:type_name -> lockfs.state.v1.SetLimits
-	4,  // 11: lockfs.state.v1.SavedNode.xattrs:type_name -> lockfs.state.v1.SavedXattr
-	6,  // 12: lockfs.state.v1.SavedLock.holds:type_name -> lockfs.state.v1.SavedHold
-	7,  // 13: lockfs.state.v1.SavedLock.waits:type_name -> lockfs.state.v1.SavedWait
-	9,  // 14: lockfs.state.v1.SavedRanges.held:type_name -> lockfs.state.v1.SavedRange
-	9,  // 15: lockfs.state.v1.SavedRanges.waits:type_name -> lockfs.state.v1.SavedRange
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	15, // 10: lockfs.state.v1.Record.unsearched:type_name -> lockfs.state.v1.SavedUnsearched
+	16, // 11: lockfs.state.v1.Header.limits:type_name -> lockfs.state.v1.SetLimits
+	4,  // 12: lockfs.state.v1.SavedNode.xattrs:type_name -> lockfs.state.v1.SavedXattr
+	6,  // 13: lockfs.state.v1.SavedLock.holds:type_name -> lockfs.state.v1.SavedHold
+	7,  // 14: lockfs.state.v1.SavedLock.waits:type_name -> lockfs.state.v1.SavedWait
+	9,  // 15: lockfs.state.v1.SavedRanges.held:type_name -> lockfs.state.v1.SavedRange
+	9,  // 16: lockfs.state.v1.SavedRanges.waits:type_name -> lockfs.state.v1.SavedRange
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_snapshot_proto_init() }
@@ -1261,6 +1282,7 @@ func file_snapshot_proto_init() {
 		(*Record_Report)(nil),
 		(*Record_Suspicion)(nil),
 		(*Record_Deadlock)(nil),
+		(*Record_Unsearched)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
