@@ -47,6 +47,9 @@ func serve(o *Options, out, logTo io.Writer) error {
 	d := &daemon{o: o, log: newLogger(o, logTo), leavers: make(chan *leaver)}
 	d.figures = metrics.NewRegistry(d.sources)
 	slog.SetDefault(d.log)
+	if err := calm(); err != nil {
+		d.log.Debug("Go's monitor thread wakes up as often as ever", "err", err)
+	}
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
 	signal.Ignore(unix.SIGHUP, unix.SIGPIPE)
