@@ -140,11 +140,21 @@ func (l *logFile) WriteAt(b []byte, off int64) (int, error) {
 // records of them.
 const blockSlack = 64 << 10
 
+// Sync brings to the disk what was written, and of the inode what is needed to read it: not its times, which would be a second
+// write for most commits.
 func (l *logFile) Sync() error {
 	if err := l.files.check("sync", l.Name()); err != nil {
 		return err
 	}
-	return l.File.Sync()
+	for {
+		err := unix.Fdatasync(int(l.Fd()))
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, unix.EINTR):
+			return &os.PathError{Op: "fdatasync", Path: l.Name(), Err: err}
+		}
+	}
 }
 
 // filer makes and opens segments for raft-wal, which (v0.4.0) names its own codec in every new segment, whatever codec
