@@ -8,11 +8,13 @@ import (
 	"github.com/lockfs/lockfs/lockd/state/statepb"
 )
 
-// Limits of one proposal, and of proposals under way.
+// Limits of one proposal, and of proposals under way. While fewWay are under way what comes is gathered until one of them is
+// answered, or it fills a proposal: an entry costs every host more than the commands in it.
 const (
 	batchCommands = 1024
 	batchBytes    = 512 << 10
 	window        = 64
+	fewWay        = 2
 )
 
 // The pause after a proposal failed grows from the first to the second.
@@ -63,7 +65,11 @@ type proposals struct {
 
 // wants reports whether there is something to send now.
 func (q *proposals) wants() bool {
-	return q.sent < len(q.list) && q.inflight < window && !q.failed && !q.pausing
+	most := fewWay
+	if len(q.list)-q.sent >= batchCommands {
+		most = window
+	}
+	return q.sent < len(q.list) && q.inflight < most && !q.failed && !q.pausing
 }
 
 // add gives a command its number.
