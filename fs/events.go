@@ -5,6 +5,7 @@ import (
 
 	"github.com/lockfs/lockfs/fs/conn"
 	"github.com/lockfs/lockfs/lockd"
+	"github.com/lockfs/lockfs/lockd/state"
 )
 
 // eventsFile is an open name@events or .lockfs/events: the notices from its OPEN on, one a line (DESIGN 1.5). What was
@@ -22,13 +23,14 @@ type eventsFile struct {
 func (f *FS) openEvents(c *lockd.Call, filter lockd.Filter, flags uint32) *eventsFile {
 	e := &eventsFile{fs: f, block: flags&syscall.O_NONBLOCK == 0}
 	who := f.searcher(c)
-	filter.Accept = func(n *lockd.Notice) bool { return n.Ino == 0 || who.reaches(n.Ino) }
+	filter.Sees = who.sees
 	filter.Wake = func() {
 		if f.loop != nil {
 			e.polled.Wake(f.loop)
 		}
 	}
 	e.stream = f.host.Subscribe(filter)
+	f.host.Watching(c)
 	return e
 }
 
@@ -127,6 +129,16 @@ func (s searcher) reaches(ino uint64) bool {
 		}
 	}
 	return true
+}
+
+// sees reports whether all directories may be searched. What has no name is shown to root only.
+func (s searcher) sees(dirs []*state.Node) bool {
+	for _, d := range dirs {
+		if !s.who.searches(owned{perm: d.Perm, uid: d.UID, gid: d.GID}) {
+			return false
+		}
+	}
+	return len(dirs) > 0 || s.who.uid == 0
 }
 
 // searches reports whether a directory may be searched.

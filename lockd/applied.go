@@ -27,6 +27,7 @@ func (h *Host) Applied(index uint64, changes []state.Change, view *state.View) {
 type step struct {
 	rest      []state.Change
 	old, view *state.View
+	own       bool // the session that ended was this daemon's
 }
 
 // applied handles one change.
@@ -47,7 +48,13 @@ func (h *Host) applied(c *state.Change, at step) {
 			h.renewedAt(c.Stamp)
 		}
 	case state.SessionEnded:
+		at.own = h.isOwn(c.Session)
 		h.sessionEnded(c)
+		h.watchedBy(at.view)
+	case state.Watched:
+		h.watchedBy(at.view)
+	case state.Told:
+		h.told(c, at)
 	case state.RangeGranted:
 		if c.Session == h.lease.session {
 			if r := h.ranges[c.ID]; r != nil {
@@ -73,6 +80,9 @@ func (h *Host) applied(c *state.Change, at step) {
 // answer gives the answer to a command to whoever waits for it.
 func (h *Host) answer(c *state.Change) {
 	q := h.queue
+	if q != nil && q.session == c.Session && c.Seq >= h.news.underway {
+		h.news.underway = 0
+	}
 	if q == nil || q.session != c.Session {
 		if q = h.former; q == nil || q.session != c.Session {
 			return
@@ -103,15 +113,15 @@ func (h *Host) noticeOf(c *state.Change, at step) {
 	n := Notice{Time: h.wall(), Ino: c.Ino, Dir: c.Dir, Index: c.Index, By: h.partyOf(c.Session, v)}
 	switch c.Kind {
 	case state.Made:
-		n.Kind, n.Path, n.above = NoticeCreated, at.path(c.Parent, c.Name), at.above(c.Parent)
+		n.Kind, n.Path, n.above = NoticeCreated, at.path(c.Parent, c.Name), at.from(c.Parent)
 	case state.Removed:
 		if c.Parent == 0 {
 			return
 		}
-		n.Kind, n.Path, n.above = NoticeRemoved, at.path(c.Parent, c.Name), at.above(c.Parent)
+		n.Kind, n.Path, n.above = NoticeRemoved, at.path(c.Parent, c.Name), at.from(c.Parent)
 	case state.Moved:
 		n.Kind, n.Path, n.To = NoticeRenamed, at.path(c.Parent, c.Name), at.path(c.NewParent, c.NewName)
-		n.above = append(at.above(c.Parent), at.above(c.NewParent)...)
+		n.above, n.to = at.from(c.Parent), at.from(c.NewParent)
 	case state.SessionOpened:
 		if c.Session <= h.joined {
 			return // told of before
@@ -120,10 +130,15 @@ func (h *Host) noticeOf(c *state.Change, at step) {
 		n = Notice{Kind: NoticeHostJoined, Time: n.Time, Index: c.Index, By: Party{Host: c.Host}}
 	case state.SessionEnded:
 		n = Notice{Kind: NoticeHostLeft, Time: n.Time, Index: c.Index, By: Party{Host: c.Host}, Reason: c.Reason.String()}
+		h.publishHere(n)
+		if c.Reason != state.Leave && !at.own { // who leaves has told all of it
+			h.releasedWith(state.Session{ID: c.Session, Host: c.Host}, c.Reason.String(), at)
+		}
+		return
 	default:
 		return
 	}
-	h.publish(n)
+	h.publishHere(n)
 }
 
 // valueNotice tells of a new or invalid value, also the locks of the resource here but the one that committed it.
@@ -140,6 +155,9 @@ func (h *Host) valueNotice(c *state.Change, at step) {
 	n := Notice{
 		Kind: NoticeValue, Time: h.wall(), Ino: c.Ino, Index: c.Index, Generation: c.Generation,
 		Path: at.view.Path(c.Ino), By: h.partyOf(c.Session, at.view),
+	}
+	if n.By.Host == "" {
+		n.By = h.partyOf(c.Session, at.old) // the end of its session made the value invalid
 	}
 	if c.Kind == state.Invalidated {
 		n.Kind = NoticeInvalid
@@ -190,8 +208,8 @@ func (at *step) path(dir uint64, name string) string {
 	}
 }
 
-// above are a directory and its ancestors.
-func (at *step) above(dir uint64) []uint64 { return at.has(dir).Ancestors(nil, dir) }
+// from are a directory and those above it.
+func (at *step) from(dir uint64) []*state.Node { return from(at.has(dir), dir) }
 
 // has returns the later of the two views that has a node, if any has.
 func (at *step) has(ino uint64) *state.View {

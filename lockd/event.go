@@ -2,8 +2,10 @@ package lockd
 
 import (
 	"log/slog"
+	"slices"
 
 	"github.com/lockfs/lockfs/lockd/queue"
+	"github.com/lockfs/lockfs/lockd/state"
 	"github.com/lockfs/lockfs/lockd/table"
 )
 
@@ -71,11 +73,11 @@ func (h *Host) grantedLater(l *Lock, e *table.Event) {
 // blocking is a blocking AST. Subscribers are told of each request that is held up, the lock's own listener once for each
 // mode that is asked for, and again when whoever caused that does not wait any more.
 func (h *Host) blocking(l *Lock, e *table.Event) {
-	if l.unclaimed() != nil {
+	if l.unclaimed() != nil || l.Listener == nil && !h.heard() {
 		return
 	}
-	fresh := l.Listener != nil && l.tellBlocked(e)
-	if !fresh && !h.subscribed.Load() {
+	mode, request := h.tellBlocked(l, e)
+	if !request && !mode {
 		return
 	}
 	n := h.lockNotice(NoticeBlocking, l)
@@ -83,46 +85,65 @@ func (h *Host) blocking(l *Lock, e *table.Event) {
 	if e.By != nil {
 		n.By = Party{Host: h.cfg.Name, PID: e.By.PID}
 	} else {
-		s, _ := h.View().Session(e.BySession)
-		n.By = Party{Host: s.Host}
+		s, _ := h.View().Session(e.Asker.Session)
+		n.By = Party{Host: s.Host, PID: e.Asker.PID, Comm: e.Asker.Comm}
 	}
-	if fresh {
+	if mode && l.Listener != nil {
 		h.counts.Blocking++
 		h.tellListener(l, n)
 	}
-	h.publish(n)
+	if request {
+		h.publish(n)
+	}
 }
 
-// told is a blocking AST that was delivered: for what mode, and for whose wait.
+// told is a blocking AST: for what mode, and for whose wait.
 type told struct {
 	mode  queue.Mode
-	by    *Lock // nil: of another host
+	ino   uint64 // where it waits
+	by    *Lock  // nil: on another host
 	order uint64
+	asker table.Asker
+	since uint64 // of the wait of the asker's host
 }
 
-// tellBlocked reports whether a blocking AST is due, and notes that it is delivered.
-func (l *Lock) tellBlocked(e *table.Event) bool {
-	now := told{mode: e.Mode}
+// maxTold bounds the waits that are remembered for one lock, to tell of none twice.
+const maxTold = 256
+
+// tellBlocked notes a blocking AST. It reports whether nobody else is known to wait for the mode, and whether the request was not
+// told of before: one of another host is known by a recall, without delay, and by its report.
+func (h *Host) tellBlocked(l *Lock, e *table.Event) (mode, request bool) {
+	now := told{mode: e.Mode, ino: e.Ino, asker: e.Asker}
 	if e.By != nil {
 		now.by = e.By.User.(*Lock)
 		if w := now.by.wait; w != nil {
 			now.order = w.order
 		}
+	} else {
+		now.since = h.View().HostWaitSince(e.Ino, e.Asker.Session)
 	}
 	x := l.extras()
-	for i := range x.told {
-		t := &x.told[i]
-		if t.mode != e.Mode {
-			continue
-		}
-		if t.by != nil && t.by.wait != nil && t.by.wait.order == t.order {
-			return false
-		}
-		*t = now
-		return true
+	if len(x.told) >= maxTold {
+		x.told = slices.Delete(x.told, 0, 1)
 	}
-	x.told = append(x.told, now)
-	return true
+	x.told = slices.DeleteFunc(x.told, func(t told) bool { return t.mode == e.Mode && !h.stillBlocked(&t) })
+	mode = !slices.ContainsFunc(x.told, func(t told) bool { return t.mode == e.Mode })
+	request = !slices.ContainsFunc(x.told, func(t told) bool {
+		return t.by == now.by && t.order == now.order && t.asker.Session == now.asker.Session && t.asker.PID == now.asker.PID &&
+			t.mode == now.mode && t.ino == now.ino
+	})
+	if request {
+		x.told = append(x.told, now)
+	}
+	return mode, request
+}
+
+// stillBlocked reports whether a wait that was told of may still stand.
+func (h *Host) stillBlocked(t *told) bool {
+	if t.by != nil {
+		return t.by.wait != nil && t.by.wait.order == t.order
+	}
+	return t.since != 0 && h.View().HostWaitSince(t.ino, t.asker.Session) == t.since
 }
 
 // lockNotice begins a notice of a lock. Whose it is stands in By; for blocking that is replaced by who asks.
@@ -141,13 +162,39 @@ func (h *Host) tellListener(l *Lock, n Notice) {
 	}
 }
 
-// publish queues a notice for the subscribers.
+// publish queues a notice for the subscribers, here and on other hosts.
 func (h *Host) publish(n Notice) {
-	if !h.subscribed.Load() {
+	if !h.heard() {
 		return
 	}
 	if n.Ino != 0 && n.above == nil {
-		n.above = h.View().Ancestors(nil, n.Ino)
+		n.above = above(h.View(), n.Ino)
+	}
+	h.tellOthers(&n)
+	h.publishHere(n)
+}
+
+// above are the directories above a node, the next one first.
+func above(v *state.View, ino uint64) []*state.Node {
+	n := v.Node(ino)
+	if n == nil {
+		return nil
+	}
+	return from(v, n.Parent)
+}
+
+// from are a directory and those above it.
+func from(v *state.View, dir uint64) (dirs []*state.Node) {
+	for d := v.Node(dir); d != nil; d = v.Node(d.Parent) {
+		dirs = append(dirs, d)
+	}
+	return dirs
+}
+
+// publishHere queues a notice for the subscribers of this host.
+func (h *Host) publishHere(n Notice) {
+	if !h.subscribed.Load() {
+		return
 	}
 	h.counts.Notices++
 	h.outbox = append(h.outbox, delivery{n: n})

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/lockfs/lockfs/lockd/state"
 )
 
 // Filter chooses the notices of a subscription.
@@ -12,9 +14,12 @@ type Filter struct {
 	Ino uint64
 	// Path, if not empty, is a path prefix: the notices of that path and of everything below.
 	Path string
-	// Accept, if not nil, decides in the end. It is called under the subscription's lock, must be quick and
-	// must not call the Host.
-	Accept func(*Notice) bool
+	// Here means that what happens to locks of other hosts' processes is of no interest, so these need not tell of it.
+	Here bool
+	// Sees, if not nil, reports whether what lies below all these directories may be seen, none if what it is has no name any more.
+	// A name that moves out of sight, or into it, is told as removed or created. It is called under the subscription's lock, must
+	// be quick and must not call the Host.
+	Sees func(dirs []*state.Node) bool
 	// Wake, if not nil, is called when the first notice arrives after Next returned none. It must be quick and not block.
 	Wake func()
 	// Limit is how many notices are kept; 0: Limits.Notices of the host.
@@ -45,6 +50,7 @@ func (h *Host) Subscribe(f Filter) *Subscription {
 	h.subs = append(slices.Clone(h.subs), s)
 	h.subscribed.Store(true)
 	h.subsMu.Unlock()
+	h.watch()
 	return s
 }
 
@@ -57,6 +63,7 @@ func (s *Subscription) Close() {
 		h.subscribed.Store(len(h.subs) > 0)
 	}
 	h.subsMu.Unlock()
+	h.watch()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.closed {
@@ -138,6 +145,10 @@ func (s *Subscription) push(n *Notice) (first bool) {
 	if s.closed || !s.filter.takes(n) {
 		return false
 	}
+	seen, ok := s.filter.seen(*n)
+	if !ok {
+		return false
+	}
 	first = s.count == 0 && s.lost == 0
 	switch {
 	case s.count == s.filter.Limit:
@@ -147,7 +158,7 @@ func (s *Subscription) push(n *Notice) (first bool) {
 	case s.count == len(s.ring):
 		s.grow()
 	}
-	s.ring[(s.start+s.count)%len(s.ring)] = *n
+	s.ring[(s.start+s.count)%len(s.ring)] = seen
 	s.count++
 	if first {
 		close(s.ready)
@@ -164,14 +175,34 @@ func (s *Subscription) grow() {
 	s.ring, s.start = ring, 0
 }
 
+// takes reports whether a notice is of what the filter chooses.
 func (f *Filter) takes(n *Notice) bool {
-	if f.Ino != 0 && n.Ino != f.Ino && !slices.Contains(n.above, f.Ino) {
+	if n.Kind == NoticeOverflow {
+		return true
+	}
+	is := func(d *state.Node) bool { return d.Ino == f.Ino }
+	if f.Ino != 0 && n.Ino != f.Ino && !slices.ContainsFunc(n.above, is) && !slices.ContainsFunc(n.to, is) {
 		return false
 	}
-	if f.Path != "" && !below(n.Path, f.Path) && !below(n.To, f.Path) {
-		return false
+	return f.Path == "" || below(n.Path, f.Path) || below(n.To, f.Path)
+}
+
+// seen returns of a notice what may be seen, false if nothing.
+func (f *Filter) seen(n Notice) (Notice, bool) {
+	switch {
+	case f.Sees == nil || n.Ino == 0 || n.Ino == state.Root:
+		return n, true
+	case n.Kind != NoticeRenamed:
+		return n, f.Sees(n.above)
 	}
-	return f.Accept == nil || f.Accept(n)
+	from, to := f.Sees(n.above), f.Sees(n.to)
+	switch {
+	case from && !to:
+		n.Kind, n.To = NoticeRemoved, ""
+	case to && !from:
+		n.Kind, n.Path, n.To = NoticeCreated, n.To, ""
+	}
+	return n, from || to
 }
 
 // below reports whether path is prefix or lies below it.

@@ -72,6 +72,7 @@ type Host struct {
 	lossReason string
 	reports    reports
 	examined   map[uint64]chan struct{} // suspicions that are looked after; a token: look now
+	news       news
 	counts     Counters
 }
 
@@ -270,7 +271,9 @@ func (h *Host) unlock() {
 }
 
 // wantsKick reports whether the proposer has something to do.
-func (h *Host) wantsKick() bool { return len(h.control) > 0 || h.queue != nil && h.queue.wants() }
+func (h *Host) wantsKick() bool {
+	return len(h.control) > 0 || h.queue != nil && h.queue.wants() || h.newsPending()
+}
 
 // wake puts the token into a channel that holds one.
 func wake(ch chan struct{}) {

@@ -293,6 +293,8 @@ func (h *Host) sessionOpened(c *state.Change, v *state.View) {
 		h.enqueue(p)
 	}
 	h.endFormer()
+	h.watchedBy(v)
+	h.watchAgain(v)
 	close(h.opened)
 	h.say(slog.LevelInfo, "session open", "session", c.Session, "index", c.Index)
 }
@@ -319,6 +321,7 @@ func (h *Host) loseSession(why string) {
 	h.opened = make(chan struct{})
 	h.opening.end = old
 	h.loseRanges()
+	h.forgetNews()
 	h.forgetReports()
 	for _, f := range h.onLost {
 		h.outbox = append(h.outbox, delivery{call: f})

@@ -126,7 +126,7 @@ func (h *Host) Release(l *Lock) {
 	if l.wait != nil {
 		h.finish(l, ErrInterrupted)
 	}
-	if l.t.Held() && h.subscribed.Load() {
+	if l.t.Held() && h.heard() {
 		h.publish(h.lockNotice(NoticeReleased, l))
 	}
 	h.table.Release(&l.t)
@@ -226,7 +226,7 @@ func (h *Host) granted(l *Lock, expires time.Duration, convert bool) {
 	if expires > 0 {
 		h.expireAfter(l, expires)
 	}
-	if h.subscribed.Load() {
+	if h.heard() {
 		kind := NoticeGranted
 		if convert {
 			kind = NoticeConverted

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/lockfs/lockfs/lockd/queue"
+	"github.com/lockfs/lockfs/lockd/state"
 )
 
 // NoticeKind is what a [Notice] tells of.
@@ -78,8 +79,8 @@ type Notice struct {
 	Index      uint64 // of the log entry, 0 if it did not come from one
 	Err        error  // failed
 
-	// above are the resource and its ancestors, for filters.
-	above []uint64
+	above []*state.Node // the directories above Path, the next one first
+	to    []*state.Node // and above To
 }
 
 // String returns the notice as one line without the line end, as in

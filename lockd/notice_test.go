@@ -172,7 +172,7 @@ func TestFilters(t *testing.T) {
 			"/db":  r.h.Subscribe(lockd.Filter{Path: "/db"}),
 			"/db/": r.h.Subscribe(lockd.Filter{Path: "/db/"}),
 			"/d":   r.h.Subscribe(lockd.Filter{Path: "/d"}),
-			"none": r.h.Subscribe(lockd.Filter{Accept: func(*lockd.Notice) bool { return false }}),
+			"none": r.h.Subscribe(lockd.Filter{Sees: func([]*state.Node) bool { return false }}),
 		}
 		r.make("/db/x")
 		r.make("/dbx")

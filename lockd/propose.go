@@ -4,6 +4,8 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/lockfs/lockfs/lockd/state"
 	"github.com/lockfs/lockfs/lockd/state/statepb"
 )
@@ -25,15 +27,16 @@ const (
 
 // pending is a command that is not answered yet, and who waits for it.
 type pending struct {
-	body []byte        // the command, encoded
-	seq  uint64        // its number, 0: none yet
-	own  bool          // the table's, or nobody's: it ends with the session
-	lock *Lock         // whose commit it is, may be nil
-	need uint64        // the session that it makes sense in; 0: any
-	done chan struct{} // closed when answered; nil: nobody waits
-	late func(Result)  // told of an answer that nobody waits for any more; not of one that was not seen
-	res  Result
-	err  error
+	body  []byte           // the command, encoded
+	named *statepb.Command // to be encoded when it is sent first, with the names of processes; nil: it is encoded
+	seq   uint64           // its number, 0: none yet
+	own   bool             // the table's, or nobody's: it ends with the session
+	lock  *Lock            // whose commit it is, may be nil
+	need  uint64           // the session that it makes sense in; 0: any
+	done  chan struct{}    // closed when answered; nil: nobody waits
+	late  func(Result)     // told of an answer that nobody waits for any more; not of one that was not seen
+	res   Result
+	err   error
 }
 
 // finish answers whoever waits.
@@ -47,6 +50,14 @@ func (p *pending) finish(res Result, err error) {
 	p.res, p.err = res, err
 	close(p.done)
 	p.done = nil
+}
+
+// size is how long the body is, or at least will be.
+func (p *pending) size() int {
+	if p.named != nil {
+		return proto.Size(p.named)
+	}
+	return len(p.body)
 }
 
 // proposals are the commands of one session that are not answered yet, in the order of their numbers. They are sent in
@@ -107,7 +118,7 @@ func (q *proposals) batch(buf []*pending) []*pending {
 	size := 0
 	for q.sent < len(q.list) && len(buf) < batchCommands {
 		p := q.list[q.sent]
-		if size += len(p.body) + commandOverhead; size > batchBytes && len(buf) > 0 {
+		if size += p.size() + commandOverhead; size > batchBytes && len(buf) > 0 {
 			break
 		}
 		buf = append(buf, p)
@@ -137,6 +148,7 @@ func (h *Host) enqueue(p *pending) {
 		}
 		return
 	}
+	h.tellNews()
 	h.queue.add(p)
 }
 
@@ -148,7 +160,13 @@ func (h *Host) command(cmd *statepb.Command) {
 	if cmd.TimeUnixNs == 0 {
 		cmd.TimeUnixNs = h.wall().UnixNano()
 	}
-	p := &pending{own: true, body: encode(cmd)}
+	h.tellNews()
+	p := &pending{own: true}
+	if cmd.GetAcquire() != nil {
+		p.named = cmd
+	} else {
+		p.body = encode(cmd)
+	}
 	h.queue.add(p)
 	cmd.Session, cmd.Seq = h.queue.session, p.seq // by these the table knows the answer to its own
 }
@@ -210,6 +228,9 @@ func (h *Host) proposeOnce() bool {
 		h.cfg.Log.Propose(state.Encode(control), func(error) {}) // whoever asked repeats it
 		return true
 	}
+	if h.newsPending() {
+		h.tellNews()
+	}
 	q := h.queue
 	if q == nil || !q.wants() {
 		h.mu.Unlock()
@@ -220,6 +241,12 @@ func (h *Host) proposeOnce() bool {
 	h.counts.Entries++
 	h.counts.Commands += uint64(len(batch))
 	h.mu.Unlock()
+	for _, p := range batch {
+		if p.named != nil {
+			h.nameProcesses(p.named)
+			p.body, p.named = encode(p.named), nil
+		}
+	}
 	sent := h.cfg.Now()
 	h.cfg.Log.Propose(q.entry(batch), func(err error) { h.proposed(q, sent, err) })
 	return true

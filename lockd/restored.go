@@ -22,6 +22,8 @@ func (h *Host) Restored(view *state.View) {
 		return
 	}
 	h.onTime()
+	h.publishHere(Notice{Kind: NoticeOverflow, Time: h.wall(), Index: view.Index()}) // what hosts told meanwhile is not in the state
+	own := h.lease.session
 	for _, q := range []*proposals{h.queue, h.former} {
 		if q != nil {
 			h.restoredQueue(q, view)
@@ -31,8 +33,10 @@ func (h *Host) Restored(view *state.View) {
 		h.rangeRestored(id, w, view)
 	}
 	h.table.Restored(view)
-	h.restoredSessions(old, view)
+	h.restoredSessions(own, step{old: old, view: view})
 	h.restoredDeadlocks(view)
+	h.news.underway = 0
+	h.watchedBy(view)
 	for i := range changes {
 		h.noticeOf(&changes[i], step{old: old, view: view})
 	}
@@ -64,10 +68,14 @@ func (h *Host) restoredQueue(q *proposals, v *state.View) {
 }
 
 // restoredSessions takes note of the sessions that were opened and ended meanwhile, this host's own included.
-func (h *Host) restoredSessions(old, v *state.View) {
+func (h *Host) restoredSessions(own uint64, at step) {
+	old, v := at.old, at.view
 	for s := range old.Sessions() {
 		if _, lives := v.Session(s.ID); !lives {
-			h.publish(Notice{Kind: NoticeHostLeft, Time: h.wall(), Index: v.Index(), By: Party{Host: s.Host}}) // why, nobody knows here
+			h.publishHere(Notice{Kind: NoticeHostLeft, Time: h.wall(), Index: v.Index(), By: Party{Host: s.Host}}) // why, nobody knows here
+			if s.ID != own {
+				h.releasedWith(s, "", at)
+			}
 		}
 	}
 	for s := range v.Sessions() {

@@ -90,10 +90,10 @@ func TestRestoredTree(t *testing.T) {
 			host2.Close()
 			r.start(lockd.Config{Name: "host3"})
 		})
-		expect(t, lines(all), "host-left by=host2", "host-joined by=host3",
+		expect(t, lines(all), "overflow", "host-left by=host2", "host-joined by=host3",
 			"removed path=/old dir=1", "removed path=/old/gone", "renamed path=/d/moved to=/to",
 			"value path=/value generation=2", "created path=/d/new")
-		expect(t, lines(below), "renamed path=/d/moved to=/to", "created path=/d/new")
+		expect(t, lines(below), "overflow", "renamed path=/d/moved to=/to", "created path=/d/new")
 		if got := rec.kinds(); got != "value" {
 			t.Errorf("the lock's listener is told %q", got)
 		}

@@ -47,6 +47,8 @@ func knownCommand(c *statepb.Command) error {
 			return err
 		}
 		return knownReports(op.Report.Set)
+	case *statepb.Command_Tell:
+		return eachKnown(op.Tell.Told)
 	case *statepb.Command_Commit:
 		return fields(op.Commit.GetWrite())
 	case *statepb.Command_EndSession:
@@ -188,6 +190,10 @@ func (s *State) operate(c *statepb.Command, done *Change) {
 		s.report(op.Report, done)
 	case *statepb.Command_Confirm:
 		s.confirm(op.Confirm, done)
+	case *statepb.Command_Watch:
+		s.watch(op.Watch, done)
+	case *statepb.Command_Tell:
+		s.tell(op.Tell, done)
 	}
 }
 

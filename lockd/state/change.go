@@ -40,7 +40,8 @@ const (
 	// HostRefused tells that a waiting try was refused, since its recall was answered by InUse of session By:
 	// Session, Ino, Wanted. Also sent to the session of a Remove or Rename that was answered Recalling.
 	HostRefused
-	// Recall tells the holder Session that its lock on Ino stands in the way of By, which asks for Wanted. With Try the
+	// Recall tells the holder Session that its lock on Ino stands in the way of By, which asks for Wanted on behalf of PID, of
+	// which Name is the name (0 and empty: not known). With Try the
 	// request is a try and wants an answer, a release or InUse. It replaces an earlier recall with the same Try; a
 	// recall for Remove or Rename replaces none and is never cancelled.
 	Recall
@@ -66,6 +67,13 @@ const (
 	// Deadlocked tells that a cycle was a deadlock (View.Cycles, ID) and that the wait that session Session reported on Ino
 	// as Owner, for Wanted, is its victim.
 	Deadlocked
+	// Awaited tells that a request of a process of Session, which its host has reported, waits for Wanted at Ino: PID, Name (that of
+	// the thread), ID of the report. It may be the one that a Recall told of, or one behind it.
+	Awaited
+	Watched // Session: View.Session says what its host wants to be told of
+	// Told hands on what a host that is watched tells of a lock of one of its processes: Session, Event, Ino, Mode, Token, PID and
+	// Name (of the process; for EventBlocking of who asks, with Host and Wanted), NewName (why it was lost). EventDropped: ID, how many.
+	Told
 	numKinds
 )
 
@@ -75,7 +83,7 @@ var kindNames = [numKinds]string{
 	Recall: "recall", RecallCancelled: "recall-cancelled", SessionOpened: "session-opened",
 	SessionRenewed: "session-renewed", SessionEnded: "session-ended", RangeGranted: "range-granted",
 	RangeReleased: "range-released", Delayed: "delayed", DelayOver: "delay-over", Limited: "limited",
-	Suspected: "suspected", Deadlocked: "deadlocked",
+	Suspected: "suspected", Deadlocked: "deadlocked", Awaited: "awaited", Watched: "watched", Told: "told",
 	HostSet: "host-set", HostRemoved: "host-removed",
 }
 
@@ -120,6 +128,8 @@ type Change struct {
 	Converted bool
 	Orphan    bool
 	Dir       bool // Made, Removed, Moved: the node is a directory
+	Event     Event
+	PID       uint32
 
 	Index      uint64 // of the log entry
 	Session    uint64
@@ -134,6 +144,7 @@ type Change struct {
 	Owner      uint64 // of a byte range
 	ID         uint64 // of a byte-range wait
 	Nonce      uint64
+	Token      uint64
 	Stamp      int64
 	TTL        time.Duration
 
@@ -180,6 +191,9 @@ func (c Change) String() string {
 	number("raise", c.Raise)
 	number("owner", c.Owner)
 	number("id", c.ID)
+	word("event", c.Event.String(), c.Event != 0)
+	number("pid", uint64(c.PID))
+	number("token", c.Token)
 	word("host", c.Host, c.Host != "")
 	number("nonce", c.Nonce)
 	number("stamp", uint64(c.Stamp))

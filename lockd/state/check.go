@@ -172,6 +172,8 @@ func (v *View) checkSessions() error {
 		switch {
 		case x.ID == 0 || x.ID > v.lastSession || i > 0 && v.sessions[i-1].ID == x.ID || x.Renewed > v.index || x.TTL < MinTTL || x.TTL > MaxTTL:
 			return fmt.Errorf("session %d, renewed %d, lasting %v, after %d at index %d", x.ID, x.Renewed, x.TTL, v.lastSession, v.index)
+		case !validWatches(x.Watches):
+			return fmt.Errorf("session %d watches %v", x.ID, x.Watches)
 		case x.Locks != locks[x.ID] || x.Ranges != ranges[x.ID]:
 			return fmt.Errorf("session %d counts %d locks and %d ranges, has %d and %d",
 				x.ID, x.Locks, x.Ranges, locks[x.ID], ranges[x.ID])

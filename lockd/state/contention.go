@@ -49,6 +49,8 @@ type wait struct {
 	since   uint64 // index of the entry that asked
 	try     bool
 	convert bool
+	pid     uint32 // the thread that it is for, 0: not known
+	comm    string // its name
 }
 
 // withheld is the ceiling of a resource during its lockdelay: NL excludes nobody, so it may be had.

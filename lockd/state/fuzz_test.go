@@ -65,7 +65,10 @@ func seedEntries() [][]byte {
 			of(2, 5, &statepb.Report{Set: []*statepb.Reported{held(2, 1, queue.PR, 20), waits(5, 2, queue.PR, 21, &statepb.ReportKey{Ino: 2, Id: 1})}})},
 		{of(1, 19, &statepb.Confirm{Suspicion: 7 << suspicionBits, Round: 1, Stuck: true}),
 			of(2, 6, &statepb.Report{Gone: []*statepb.ReportKey{{Ino: 5, Id: 3}}, Set: []*statepb.Reported{waits(5, 4, queue.EX, 22)}})},
-		{of(2, 7, &statepb.Confirm{Suspicion: 7 << suspicionBits, Round: 1, Stuck: true})},
+		{of(2, 7, &statepb.Confirm{Suspicion: 7 << suspicionBits, Round: 1, Stuck: true}),
+			of(2, 8, &statepb.Watch{Inos: []uint64{2, 5}}), of(2, 9, &statepb.Tell{Lost: 3, Told: []*statepb.Told{
+				{Event: uint32(EventGranted), Ino: 5, Mode: uint32(queue.EX), Token: 9, Pid: 7, Comm: []byte("c")},
+				{Event: uint32(EventBlocking), Ino: 5, Mode: uint32(queue.EX), Wanted: uint32(queue.PR), Host: []byte("b")}}})},
 		{of(0, 0, &statepb.Renew{Renewals: []*statepb.Renewal{{Session: 1, Stamp: 5}, {Session: 2, Stamp: 6}}}),
 			of(0, 0, &statepb.EndSession{Session: 1, RenewedIndex: 99}), of(0, 0, &statepb.RemoveHost{Id: "1"}),
 			of(0, 0, &statepb.SetHost{Id: "3", Name: "a"})},

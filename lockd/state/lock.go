@@ -64,17 +64,21 @@ func (s *State) grants(ino uint64, c *contention, gs []queue.Grant[uint64]) {
 }
 
 func (s *State) acquire(op *statepb.Acquire, done *Change) {
+	if len(op.Comm) > maxComm {
+		done.Code = Invalid
+		return
+	}
 	for _, step := range op.Steps {
 		done.Ino = step.GetIno()
 		done.Wanted = queue.Mode(min(step.GetWant(), 255))
-		if done.Code = s.step(step, done.Session); done.Code != OK {
+		if done.Code = s.step(step, op, done.Session); done.Code != OK {
 			return
 		}
 	}
 }
 
 // step raises one host lock, or lets it wait.
-func (s *State) step(op *statepb.Step, session uint64) Code {
+func (s *State) step(op *statepb.Step, of *statepb.Acquire, session uint64) Code {
 	if op.GetWant() > uint32(queue.EX) || op.GetKeep() > uint32(queue.EX) {
 		return Invalid
 	}
@@ -97,13 +101,17 @@ func (s *State) step(op *statepb.Step, session uint64) Code {
 		s.raiseNowTo(op.Ino, session, want)
 		return OK
 	}
-	return s.contend(op, session, asked{keep: keep, want: want, have: have, flags: queue.Flags(op.Flags)})
+	return s.contend(op, session, asked{
+		keep: keep, want: want, have: have, flags: queue.Flags(op.Flags), pid: of.Pid, comm: string(of.Comm),
+	})
 }
 
 // asked is what a step asks for.
 type asked struct {
 	keep, want, have queue.Mode
 	flags            queue.Flags
+	pid              uint32
+	comm             string
 }
 
 // stateFlags are the request flags that mean something between hosts.
@@ -116,6 +124,7 @@ func (s *State) contend(op *statepb.Step, session uint64, a asked) Code {
 	try := a.flags&queue.Try != 0
 	if w := c.wait(session); w != nil {
 		if c.q.Waiting(session) == a.want && w.convert == op.Convert && w.try == try {
+			w.pid, w.comm = a.pid, a.comm
 			s.lowerTo(op.Ino, c, session, a.have, a.keep) // asked again: it keeps its place
 			return s.settled(op.Ino, c, session, had)
 		}
@@ -138,7 +147,7 @@ func (s *State) contend(op *statepb.Step, session uint64, a asked) Code {
 	case queue.Granted:
 		s.granted(op.Ino, c, session, mode, convert)
 	case queue.Waiting:
-		c.addWait(wait{session: session, since: s.index, try: try, convert: convert})
+		c.addWait(wait{session: session, since: s.index, try: try, convert: convert, pid: a.pid, comm: a.comm})
 		s.lookForAt(op.Ino, session)
 		if try && s.hopeless(c, session) {
 			c.dropWait(session)

@@ -23,6 +23,10 @@ func operationOf(op any) *statepb.Command {
 		c.Op = &statepb.Command_EndSession{EndSession: op}
 	case *statepb.Renew:
 		c.Op = &statepb.Command_Renew{Renew: op}
+	case *statepb.Watch:
+		c.Op = &statepb.Command_Watch{Watch: op}
+	case *statepb.Tell:
+		c.Op = &statepb.Command_Tell{Tell: op}
 	case *statepb.Barrier:
 		c.Op = &statepb.Command_Barrier{Barrier: op}
 	case *statepb.SetLimits:

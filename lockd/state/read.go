@@ -264,7 +264,7 @@ func (v *View) loadSession(x *statepb.SavedSession) error {
 	}
 	v.sessions = append(v.sessions, &session{Session: Session{
 		ID: x.Id, Host: x.Host, Nonce: x.Nonce, Version: x.Version, BootID: x.BootId, Seq: x.Seq, Renewed: x.Renewed,
-		Stamp: x.Stamp, TTL: ttl(x.Ttl),
+		Stamp: x.Stamp, TTL: ttl(x.Ttl), Watches: x.Watches,
 	}})
 	return nil
 }
@@ -381,8 +381,8 @@ func (c *contention) restore(w *statepb.SavedWait) bool {
 	} else {
 		out, _ = c.q.Request(r)
 	}
-	c.addWait(wait{session: w.Session, since: w.Since, try: w.Try, convert: w.Convert})
-	return out == queue.Waiting
+	c.addWait(wait{session: w.Session, since: w.Since, try: w.Try, convert: w.Convert, pid: w.Pid, comm: string(w.Comm)})
+	return out == queue.Waiting && len(w.Comm) <= maxComm
 }
 
 func (v *View) countLock(id uint64) {

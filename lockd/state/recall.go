@@ -20,16 +20,24 @@ func (s *State) recallAll(ino uint64, c *contention) {
 			if r == h.recalls[k] {
 				continue
 			}
-			change := Change{Kind: Recall, Session: h.session, Ino: ino, By: r.by, Wanted: r.wanted, Try: k == recallTry}
-			if r.by == 0 {
-				change.Kind = RecallCancelled
-			} else if k == recallWait {
+			if r.by != 0 && k == recallWait {
 				s.lookForAt(ino, h.session)
 			}
-			s.emit(change)
+			s.emit(c.recalled(ino, h.session, k, r))
 		}
 		h.recalls = now
 	}
+}
+
+// recalled is the change that tells a holder of a recall.
+func (c *contention) recalled(ino, holder uint64, kind int, r recall) Change {
+	change := Change{Kind: Recall, Session: holder, Ino: ino, By: r.by, Wanted: r.wanted, Try: kind == recallTry}
+	if r.by == 0 {
+		change.Kind = RecallCancelled
+	} else if w := c.wait(r.by); w != nil {
+		change.PID, change.Name = w.pid, w.comm
+	}
+	return change
 }
 
 // recalls returns the first request that a holder's lock holds up, and the first try.

@@ -157,7 +157,8 @@ func (s *State) report(op *statepb.Report, done *Change) {
 
 // setReport stores a report, in place of one of its name, and looks for the cycles that it may close.
 func (s *State) setReport(r *Report) {
-	if old := s.cur.Report(r.ReportKey); old != nil {
+	old := s.cur.Report(r.ReportKey)
+	if old != nil {
 		if r.Waits() {
 			r.Born = old.Born
 		}
@@ -171,6 +172,9 @@ func (s *State) setReport(r *Report) {
 	s.session(r.Session).Reports++
 	s.graph.add(r)
 	if r.Waits() {
+		if r.Kind != ReportRange && (old == nil || old.At != r.At) {
+			s.emit(Change{Kind: Awaited, Session: r.Session, Ino: r.At, Wanted: r.needs(), PID: r.PID, Name: r.Comm, ID: r.ID})
+		}
 		s.lookFor(r)
 		return
 	}

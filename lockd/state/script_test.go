@@ -29,6 +29,7 @@ import (
 //	HOST lock PATH OWNER r|w START-END [wait=ID] [ofd]   HOST unlock PATH OWNER START-END|all   HOST rcancel ID
 //	HOST held PATH ID MODE [pid=] [nodlckblk]    HOST gone PATH ID    HOST confirm NUMBER [stuck|wrong] [round=]
 //	HOST waits PATH ID MODE [pid=] [at=PATH] [rank=] [first] [holds=PATH:ID,…] [convert] [range=ID] [nodlckwt] [nodlckblk]
+//	HOST watch INO…      HOST tell EVENT PATH MODE [wanted=MODE] [pid=] [comm=] [token=] [lost=]
 //	- limits NAME=N...   - format uid gid    - barrier
 //	- host ID NAME [ADDRESS] [durable]    - unhost ID
 //
@@ -112,7 +113,11 @@ func (r *script) run(t *testing.T, d *datadriven.TestData) string {
 		return fmt.Sprintf("%d/%d %s pid=%d\n", x.Session, x.Owner, span(x), x.PID)
 	case "sessions":
 		for x := range r.s.View().Sessions() {
-			fmt.Fprintf(&out, "%d host=%s seq=%d locks=%d ranges=%d renewed=%d stamp=%d ttl=%v\n", x.ID, x.Host, x.Seq, x.Locks, x.Ranges, x.Renewed, x.Stamp, x.TTL)
+			fmt.Fprintf(&out, "%d host=%s seq=%d locks=%d ranges=%d renewed=%d stamp=%d ttl=%v", x.ID, x.Host, x.Seq, x.Locks, x.Ranges, x.Renewed, x.Stamp, x.TTL)
+			if len(x.Watches) > 0 {
+				fmt.Fprintf(&out, " watches=%v", x.Watches)
+			}
+			out.WriteByte('\n')
 		}
 	case "hosts":
 		v := r.s.View()
@@ -527,6 +532,20 @@ func (r *script) command(line string) *statepb.Command {
 			}
 		}
 		c.Op = &statepb.Command_Confirm{Confirm: op}
+	case "watch": // INO…
+		op := &statepb.Watch{}
+		for i := range args {
+			op.Inos = append(op.Inos, integer(i))
+		}
+		c.Op = &statepb.Command_Watch{Watch: op}
+	case "tell": // EVENT PATH MODE [wanted=MODE] [pid=N] [token=N] [lost=N]
+		mode, _ := queue.ParseMode(arg(2))
+		wanted, _ := queue.ParseMode(opt["wanted"])
+		told := &statepb.Told{
+			Event: uint32(integer(0)), Ino: r.ino(arg(1)), Mode: uint32(mode), Wanted: uint32(wanted),
+			Pid: uint32(num("pid")), Token: num("token"), Comm: []byte(opt["comm"]),
+		}
+		c.Op = &statepb.Command_Tell{Tell: &statepb.Tell{Lost: num("lost"), Told: []*statepb.Told{told}}}
 	case "rcancel":
 		c.Op = &statepb.Command_RangeCancel{RangeCancel: &statepb.RangeCancel{Id: integer(0)}}
 	default:

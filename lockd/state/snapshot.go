@@ -164,7 +164,7 @@ func (v *View) header() *statepb.Record {
 func savedSession(x *Session) *statepb.Record {
 	return &statepb.Record{Record: &statepb.Record_Session{Session: &statepb.SavedSession{
 		Id: x.ID, Host: x.Host, Nonce: x.Nonce, Version: x.Version, BootId: x.BootID, Seq: x.Seq, Renewed: x.Renewed,
-		Stamp: x.Stamp, Ttl: int64(x.TTL),
+		Stamp: x.Stamp, Ttl: int64(x.TTL), Watches: x.Watches,
 	}}}
 }
 
@@ -199,7 +199,7 @@ func savedLock(ino uint64, l lock) *statepb.Record {
 		w := c.wait(e.Holder)
 		s.Waits = append(s.Waits, &statepb.SavedWait{
 			Session: w.session, Mode: uint32(e.Wanted), Since: w.since, Try: w.try, Convert: w.convert,
-			Flags: uint32(e.Flags & lastingFlags),
+			Flags: uint32(e.Flags & lastingFlags), Pid: w.pid, Comm: []byte(w.comm),
 		})
 	}
 	return r

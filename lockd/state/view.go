@@ -61,6 +61,7 @@ type Session struct {
 	Locks   uint64        // host locks, held or awaited
 	Ranges  uint64        // byte-range locks and waits
 	Reports uint64        // of its locks and waits
+	Watches []uint64      // what its host wants to be told of, ascending; not to be changed
 }
 
 // session is a Session that may be written to in the epoch that it was made in.

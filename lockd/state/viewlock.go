@@ -40,6 +40,19 @@ func (v *View) HostWait(ino, session uint64) queue.Mode {
 	return l.more.q.Waiting(session)
 }
 
+// HostWaitSince returns the index of the entry by which a session asked for what it waits for, 0 if it does not wait.
+func (v *View) HostWaitSince(ino, session uint64) uint64 {
+	l, _ := v.locks.Get(ino)
+	if l.more == nil {
+		return 0
+	}
+	w := l.more.wait(session)
+	if w == nil {
+		return 0
+	}
+	return w.since
+}
+
 // Withheld says whether the lock is withheld for a lockdelay.
 func (v *View) Withheld(ino uint64) bool {
 	l, _ := v.locks.Get(ino)
@@ -75,8 +88,12 @@ func (v *View) Recalls(ino, session uint64) iter.Seq[Change] {
 			return
 		}
 		for k, r := range h.recalls {
-			c := Change{Kind: Recall, Index: v.index, Session: session, Ino: ino, By: r.by, Wanted: r.wanted, Try: k == recallTry}
-			if r.by != 0 && !yield(c) {
+			if r.by == 0 {
+				continue
+			}
+			c := l.more.recalled(ino, session, k, r)
+			c.Index = v.index
+			if !yield(c) {
 				return
 			}
 		}

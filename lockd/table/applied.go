@@ -98,6 +98,11 @@ func (t *Table) Applied(c state.Change) {
 				r.foreign = true
 			}
 		}
+		if c.Kind == state.Awaited {
+			if r := t.res[c.Ino]; r != nil {
+				t.tellElsewhere(r, c.Wanted, askerOf(&c))
+			}
+		}
 		return
 	}
 	switch c.Kind {
@@ -180,13 +185,15 @@ func (t *Table) recall(c state.Change) {
 			t.recalls++
 			t.cohort(r)
 		}
-		r.wanted, r.recalls().by = c.Wanted, c.By
+		r.wanted, r.recalls().by = c.Wanted, askerOf(&c)
 	}
 	if !r.listed {
 		r.listed = true
 		t.recalled = append(t.recalled, r)
 	}
-	t.tellRecall(r, c.Wanted, c.By)
+	if !c.Try { // nobody waits longer than for the answer
+		t.tellElsewhere(r, c.Wanted, askerOf(&c))
+	}
 	t.touch(r)
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/lockfs/lockfs/lockd/queue"
+	"github.com/lockfs/lockfs/lockd/state"
 	"github.com/lockfs/lockfs/lockd/state/statepb"
 )
 
@@ -88,7 +89,7 @@ const (
 	Granted
 	// Refused: the request or conversion of Lock is withdrawn, for Reason. What was granted before stays.
 	Refused
-	// Blocking: Lock holds up a request for Mode: of By here, or of a host's session BySession.
+	// Blocking: Lock holds up a request for Mode: of By here, or of Asker elsewhere.
 	Blocking
 	// Waiting: Lock, which waited elsewhere on its path, now waits at Ino, where somebody has something. The caller
 	// looks for rivals of its owner and says so by SetOwn.
@@ -145,11 +146,26 @@ type Event struct {
 	Mode      queue.Mode // Granted: what the lock has now; Blocking: what is wanted
 	Lock      *Lock
 	By        *Lock   // Blocking: who wants, if here
-	BySession uint64  // Blocking: whose host wants, if elsewhere
+	Asker     Asker   // Blocking: who wants, if elsewhere
 	Ino       uint64  // Waiting, Blocking: the resource where
 	Token     uint64  // Granted
 	Converted bool    // Granted: it was a conversion
 	Cycle     []*Lock // Deadlock
+}
+
+// Asker is who wants something on another host.
+type Asker struct {
+	Session uint64
+	PID     uint32 // the thread; 0: not known
+	Comm    string // its name; empty: not known
+}
+
+// askerOf returns who asks, by a Recall or by an Awaited.
+func askerOf(c *state.Change) Asker {
+	if c.Kind == state.Recall {
+		return Asker{Session: c.By, PID: c.PID, Comm: c.Name}
+	}
+	return Asker{Session: c.Session, PID: c.PID, Comm: c.Name}
 }
 
 // Output is what came of the inputs since the last [Table.Take]: commands to propose, in

@@ -177,7 +177,9 @@ func (t *Table) raise(r *resource, use, need queue.Mode, head queue.Entry[*Lock]
 	var a ask
 	a.add(r, l, use, need, head.Convert)
 	t.predict(l, r, &a)
-	t.propose(a.flight())
+	f := a.flight()
+	f.cmd.GetAcquire().Pid = l.PID
+	t.propose(f)
 	for _, s := range a.steps {
 		s.r.q.SetCeiling(t.ceiling(s.r)) // lowered: grants nothing
 	}

@@ -50,7 +50,7 @@ type resource struct {
 
 // recall is what few resources need: what is known of the requests elsewhere that they hold up.
 type recall struct {
-	by     uint64      // session of the one that waits
+	by     Asker       // the one that waits
 	since  int64       // when its recall came
 	budget int32       // grants left to the cohort
 	tries  []tryRecall // those that want an answer

@@ -257,7 +257,7 @@ func (w *world) event(h *host, e Event) {
 	case Blocking:
 		by := name(e.By)
 		if e.By == nil {
-			by = fmt.Sprintf("session %d", e.BySession)
+			by = fmt.Sprintf("session %d", e.Asker.Session)
 		}
 		w.printf("  %s blocks %s, which wants %v of %s\n", name(e.Lock), by, e.Mode, w.path(e.Ino))
 	case Waiting:

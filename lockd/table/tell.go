@@ -28,11 +28,11 @@ func (t *Table) tell(l *Lock, r *resource) {
 	}
 }
 
-// tellRecall tells those who hold up a request of another host.
-func (t *Table) tellRecall(r *resource, wanted queue.Mode, by uint64) {
+// tellElsewhere tells those who hold up a request of another host.
+func (t *Table) tellElsewhere(r *resource, wanted queue.Mode, by Asker) {
 	for e := range r.q.All() {
 		if e.Mode != queue.None && !queue.Compatible(e.Mode, wanted) {
-			t.emit(Event{Kind: Blocking, Lock: e.Holder, Mode: wanted, BySession: by, Ino: r.ino})
+			t.emit(Event{Kind: Blocking, Lock: e.Holder, Mode: wanted, Asker: by, Ino: r.ino})
 		}
 	}
 	for i := range 2 {
@@ -42,7 +42,7 @@ func (t *Table) tellRecall(r *resource, wanted queue.Mode, by uint64) {
 		}
 		for o := range t.under(r) {
 			if o.intentAt(r)[i] > 0 {
-				t.emit(Event{Kind: Blocking, Lock: o, Mode: wanted, BySession: by, Ino: r.ino})
+				t.emit(Event{Kind: Blocking, Lock: o, Mode: wanted, Asker: by, Ino: r.ino})
 			}
 		}
 	}
@@ -51,7 +51,7 @@ func (t *Table) tellRecall(r *resource, wanted queue.Mode, by uint64) {
 // blocks tells a lock that was just granted whom it holds up: the first who waits.
 func (t *Table) blocks(l *Lock) {
 	if w := l.res; w.wanted != queue.None && !queue.Compatible(l.Mode, w.wanted) {
-		t.emit(Event{Kind: Blocking, Lock: l, Mode: w.wanted, BySession: w.told.by, Ino: w.ino})
+		t.emit(Event{Kind: Blocking, Lock: l, Mode: w.wanted, Asker: w.told.by, Ino: w.ino})
 	}
 	if l.res.q.Waiters() > 0 {
 		for _, w := range l.res.q.Blocked(l) {
@@ -67,7 +67,7 @@ func (t *Table) blocks(l *Lock) {
 	}
 	for a := l.res.parent; a != nil; a = a.parent {
 		if a.wanted != queue.None && !queue.Compatible(intent, a.wanted) {
-			t.emit(Event{Kind: Blocking, Lock: l, Mode: a.wanted, BySession: a.told.by, Ino: a.ino})
+			t.emit(Event{Kind: Blocking, Lock: l, Mode: a.wanted, Asker: a.told.by, Ino: a.ino})
 		}
 		if a.q.Waiters() == 0 {
 			continue

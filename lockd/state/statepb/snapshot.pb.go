@@ -360,7 +360,8 @@ type SavedSession struct {
 	Seq           uint64                 `protobuf:"varint,6,opt,name=seq,proto3" json:"seq,omitempty"`
 	Renewed       uint64                 `protobuf:"varint,7,opt,name=renewed,proto3" json:"renewed,omitempty"`
 	Stamp         int64                  `protobuf:"varint,8,opt,name=stamp,proto3" json:"stamp,omitempty"`
-	Ttl           int64                  `protobuf:"varint,9,opt,name=ttl,proto3" json:"ttl,omitempty"` // ns
+	Ttl           int64                  `protobuf:"varint,9,opt,name=ttl,proto3" json:"ttl,omitempty"`                 // ns
+	Watches       []uint64               `protobuf:"varint,10,rep,packed,name=watches,proto3" json:"watches,omitempty"` // strictly ascending
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -456,6 +457,13 @@ func (x *SavedSession) GetTtl() int64 {
 		return x.Ttl
 	}
 	return 0
+}
+
+func (x *SavedSession) GetWatches() []uint64 {
+	if x != nil {
+		return x.Watches
+	}
+	return nil
 }
 
 type SavedNode struct {
@@ -802,6 +810,8 @@ type SavedWait struct {
 	Try           bool                   `protobuf:"varint,4,opt,name=try,proto3" json:"try,omitempty"`
 	Convert       bool                   `protobuf:"varint,5,opt,name=convert,proto3" json:"convert,omitempty"`
 	Flags         uint32                 `protobuf:"varint,6,opt,name=flags,proto3" json:"flags,omitempty"` // altpr, altcw
+	Pid           uint32                 `protobuf:"varint,7,opt,name=pid,proto3" json:"pid,omitempty"`
+	Comm          []byte                 `protobuf:"bytes,8,opt,name=comm,proto3" json:"comm,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -876,6 +886,20 @@ func (x *SavedWait) GetFlags() uint32 {
 		return x.Flags
 	}
 	return 0
+}
+
+func (x *SavedWait) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *SavedWait) GetComm() []byte {
+	if x != nil {
+		return x.Comm
+	}
+	return nil
 }
 
 type SavedRanges struct {
@@ -1136,7 +1160,7 @@ const file_snapshot_proto_rawDesc = "" +
 	"\n" +
 	"token_base\x18\x06 \x01(\x04R\ttokenBase\x12\x14\n" +
 	"\x05clock\x18\a \x01(\x03R\x05clock\x122\n" +
-	"\x06limits\x18\b \x01(\v2\x1a.lockfs.state.v1.SetLimitsR\x06limits\"\xcf\x01\n" +
+	"\x06limits\x18\b \x01(\v2\x1a.lockfs.state.v1.SetLimitsR\x06limits\"\xe9\x01\n" +
 	"\fSavedSession\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x14\n" +
@@ -1146,7 +1170,9 @@ const file_snapshot_proto_rawDesc = "" +
 	"\x03seq\x18\x06 \x01(\x04R\x03seq\x12\x18\n" +
 	"\arenewed\x18\a \x01(\x04R\arenewed\x12\x14\n" +
 	"\x05stamp\x18\b \x01(\x03R\x05stamp\x12\x10\n" +
-	"\x03ttl\x18\t \x01(\x03R\x03ttl\"\xf2\x02\n" +
+	"\x03ttl\x18\t \x01(\x03R\x03ttl\x12\x18\n" +
+	"\awatches\x18\n" +
+	" \x03(\x04R\awatches\"\xf2\x02\n" +
 	"\tSavedNode\x12\x10\n" +
 	"\x03ino\x18\x01 \x01(\x04R\x03ino\x12\x16\n" +
 	"\x06parent\x18\x02 \x01(\x04R\x06parent\x12\x12\n" +
@@ -1178,14 +1204,16 @@ const file_snapshot_proto_rawDesc = "" +
 	"\tSavedHold\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\rR\x04mode\x12\x14\n" +
-	"\x05raise\x18\x03 \x01(\x04R\x05raise\"\x91\x01\n" +
+	"\x05raise\x18\x03 \x01(\x04R\x05raise\"\xb7\x01\n" +
 	"\tSavedWait\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\rR\x04mode\x12\x14\n" +
 	"\x05since\x18\x03 \x01(\x04R\x05since\x12\x10\n" +
 	"\x03try\x18\x04 \x01(\bR\x03try\x12\x18\n" +
 	"\aconvert\x18\x05 \x01(\bR\aconvert\x12\x14\n" +
-	"\x05flags\x18\x06 \x01(\rR\x05flags\"\x83\x01\n" +
+	"\x05flags\x18\x06 \x01(\rR\x05flags\x12\x10\n" +
+	"\x03pid\x18\a \x01(\rR\x03pid\x12\x12\n" +
+	"\x04comm\x18\b \x01(\fR\x04comm\"\x83\x01\n" +
 	"\vSavedRanges\x12\x10\n" +
 	"\x03ino\x18\x01 \x01(\x04R\x03ino\x12/\n" +
 	"\x04held\x18\x02 \x03(\v2\x1b.lockfs.state.v1.SavedRangeR\x04held\x121\n" +

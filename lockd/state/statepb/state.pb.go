@@ -167,6 +167,8 @@ type Command struct {
 	//	*Command_RemoveHost
 	//	*Command_Report
 	//	*Command_Confirm
+	//	*Command_Watch
+	//	*Command_Tell
 	Op            isCommand_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -464,6 +466,24 @@ func (x *Command) GetConfirm() *Confirm {
 	return nil
 }
 
+func (x *Command) GetWatch() *Watch {
+	if x != nil {
+		if x, ok := x.Op.(*Command_Watch); ok {
+			return x.Watch
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetTell() *Tell {
+	if x != nil {
+		if x, ok := x.Op.(*Command_Tell); ok {
+			return x.Tell
+		}
+	}
+	return nil
+}
+
 type isCommand_Op interface {
 	isCommand_Op()
 }
@@ -572,6 +592,14 @@ type Command_Confirm struct {
 	Confirm *Confirm `protobuf:"bytes,71,opt,name=confirm,proto3,oneof"`
 }
 
+type Command_Watch struct {
+	Watch *Watch `protobuf:"bytes,80,opt,name=watch,proto3,oneof"`
+}
+
+type Command_Tell struct {
+	Tell *Tell `protobuf:"bytes,81,opt,name=tell,proto3,oneof"`
+}
+
 func (*Command_Format) isCommand_Op() {}
 
 func (*Command_OpenSession) isCommand_Op() {}
@@ -623,6 +651,10 @@ func (*Command_RemoveHost) isCommand_Op() {}
 func (*Command_Report) isCommand_Op() {}
 
 func (*Command_Confirm) isCommand_Op() {}
+
+func (*Command_Watch) isCommand_Op() {}
+
+func (*Command_Tell) isCommand_Op() {}
 
 // Format gives the root its owner. Only the first one, or the first OpenSession, does anything.
 type Format struct {
@@ -1631,6 +1663,8 @@ func (x *Forget) GetIno() uint64 {
 type Acquire struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Steps         []*Step                `protobuf:"bytes,1,rep,name=steps,proto3" json:"steps,omitempty"`
+	Pid           uint32                 `protobuf:"varint,2,opt,name=pid,proto3" json:"pid,omitempty"`  // the thread that all of it is asked for, for the notices of those who are in the way; 0: not known
+	Comm          []byte                 `protobuf:"bytes,3,opt,name=comm,proto3" json:"comm,omitempty"` // its name, at most 64 bytes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1668,6 +1702,20 @@ func (*Acquire) Descriptor() ([]byte, []int) {
 func (x *Acquire) GetSteps() []*Step {
 	if x != nil {
 		return x.Steps
+	}
+	return nil
+}
+
+func (x *Acquire) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *Acquire) GetComm() []byte {
+	if x != nil {
+		return x.Comm
 	}
 	return nil
 }
@@ -2510,10 +2558,10 @@ var File_state_proto protoreflect.FileDescriptor
 
 const file_state_proto_rawDesc = "" +
 	"\n" +
-	"\vstate.proto\x12\x0flockfs.state.v1\x1a\freport.proto\"W\n" +
+	"\vstate.proto\x12\x0flockfs.state.v1\x1a\freport.proto\x1a\vwatch.proto\"W\n" +
 	"\x05Batch\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x124\n" +
-	"\bcommands\x18\x02 \x03(\v2\x18.lockfs.state.v1.CommandR\bcommands\"\x95\f\n" +
+	"\bcommands\x18\x02 \x03(\v2\x18.lockfs.state.v1.CommandR\bcommands\"\xf2\f\n" +
 	"\aCommand\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12 \n" +
@@ -2551,7 +2599,9 @@ const file_state_proto_rawDesc = "" +
 	"\vremove_host\x18= \x01(\v2\x1b.lockfs.state.v1.RemoveHostH\x00R\n" +
 	"removeHost\x121\n" +
 	"\x06report\x18F \x01(\v2\x17.lockfs.state.v1.ReportH\x00R\x06report\x124\n" +
-	"\aconfirm\x18G \x01(\v2\x18.lockfs.state.v1.ConfirmH\x00R\aconfirmB\x04\n" +
+	"\aconfirm\x18G \x01(\v2\x18.lockfs.state.v1.ConfirmH\x00R\aconfirm\x12.\n" +
+	"\x05watch\x18P \x01(\v2\x16.lockfs.state.v1.WatchH\x00R\x05watch\x12+\n" +
+	"\x04tell\x18Q \x01(\v2\x15.lockfs.state.v1.TellH\x00R\x04tellB\x04\n" +
 	"\x02op\",\n" +
 	"\x06Format\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\rR\x03uid\x12\x10\n" +
@@ -2636,9 +2686,11 @@ const file_state_proto_rawDesc = "" +
 	"\x03ino\x18\x01 \x01(\x04R\x03ino\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\fR\x04name\"\x1a\n" +
 	"\x06Forget\x12\x10\n" +
-	"\x03ino\x18\x01 \x01(\x04R\x03ino\"6\n" +
+	"\x03ino\x18\x01 \x01(\x04R\x03ino\"\\\n" +
 	"\aAcquire\x12+\n" +
-	"\x05steps\x18\x01 \x03(\v2\x15.lockfs.state.v1.StepR\x05steps\"p\n" +
+	"\x05steps\x18\x01 \x03(\v2\x15.lockfs.state.v1.StepR\x05steps\x12\x10\n" +
+	"\x03pid\x18\x02 \x01(\rR\x03pid\x12\x12\n" +
+	"\x04comm\x18\x03 \x01(\fR\x04comm\"p\n" +
 	"\x04Step\x12\x10\n" +
 	"\x03ino\x18\x01 \x01(\x04R\x03ino\x12\x12\n" +
 	"\x04keep\x18\x02 \x01(\rR\x04keep\x12\x12\n" +
@@ -2749,6 +2801,8 @@ var file_state_proto_goTypes = []any{
 	(*RemoveHost)(nil),  // 29: lockfs.state.v1.RemoveHost
 	(*Report)(nil),      // 30: lockfs.state.v1.Report
 	(*Confirm)(nil),     // 31: lockfs.state.v1.Confirm
+	(*Watch)(nil),       // 32: lockfs.state.v1.Watch
+	(*Tell)(nil),        // 33: lockfs.state.v1.Tell
 }
 var file_state_proto_depIdxs = []int32{
 	2,  // 0: lockfs.state.v1.Batch.commands:type_name -> lockfs.state.v1.Command
@@ -2778,15 +2832,17 @@ var file_state_proto_depIdxs = []int32{
 	29, // 24: lockfs.state.v1.Command.remove_host:type_name -> lockfs.state.v1.RemoveHost
 	30, // 25: lockfs.state.v1.Command.report:type_name -> lockfs.state.v1.Report
 	31, // 26: lockfs.state.v1.Command.confirm:type_name -> lockfs.state.v1.Confirm
-	0,  // 27: lockfs.state.v1.EndSession.reason:type_name -> lockfs.state.v1.EndReason
-	7,  // 28: lockfs.state.v1.Renew.renewals:type_name -> lockfs.state.v1.Renewal
-	18, // 29: lockfs.state.v1.Acquire.steps:type_name -> lockfs.state.v1.Step
-	23, // 30: lockfs.state.v1.Commit.write:type_name -> lockfs.state.v1.Write
-	31, // [31:31] is the sub-list for method output_type
-	31, // [31:31] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	32, // 27: lockfs.state.v1.Command.watch:type_name -> lockfs.state.v1.Watch
+	33, // 28: lockfs.state.v1.Command.tell:type_name -> lockfs.state.v1.Tell
+	0,  // 29: lockfs.state.v1.EndSession.reason:type_name -> lockfs.state.v1.EndReason
+	7,  // 30: lockfs.state.v1.Renew.renewals:type_name -> lockfs.state.v1.Renewal
+	18, // 31: lockfs.state.v1.Acquire.steps:type_name -> lockfs.state.v1.Step
+	23, // 32: lockfs.state.v1.Commit.write:type_name -> lockfs.state.v1.Write
+	33, // [33:33] is the sub-list for method output_type
+	33, // [33:33] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_state_proto_init() }
@@ -2795,6 +2851,7 @@ func file_state_proto_init() {
 		return
 	}
 	file_report_proto_init()
+	file_watch_proto_init()
 	file_state_proto_msgTypes[1].OneofWrappers = []any{
 		(*Command_Format)(nil),
 		(*Command_OpenSession)(nil),
@@ -2822,6 +2879,8 @@ func file_state_proto_init() {
 		(*Command_RemoveHost)(nil),
 		(*Command_Report)(nil),
 		(*Command_Confirm)(nil),
+		(*Command_Watch)(nil),
+		(*Command_Tell)(nil),
 	}
 	file_state_proto_msgTypes[12].OneofWrappers = []any{}
 	file_state_proto_msgTypes[21].OneofWrappers = []any{
