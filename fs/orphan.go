@@ -68,7 +68,7 @@ func (f *FS) orphan(n *state.Node) (r removal, done func(), errno syscall.Errno)
 // heldElsewhere reports whether a lock of the file is held or awaited through another view.
 func (f *FS) heldElsewhere(ino uint64) bool {
 	for _, l := range f.host.Locks(ino) {
-		if l.Mode == queue.None && l.Wanted == queue.None {
+		if l.Range != nil || l.Mode == queue.None && l.Wanted == queue.None {
 			continue
 		}
 		if h, ok := l.Listener.(*handle); !ok || h.fs != f {

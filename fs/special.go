@@ -215,8 +215,13 @@ func (f *FS) specialAttr(s special, a *fuse.Attr) bool {
 			return false
 		}
 		a.Uid = l.UID
-		since := uint64(l.Since.UnixNano())
-		a.Mtime, a.Mtimensec = since/1e9, uint32(since%1e9)
+		if l.UID == lockd.NoUser {
+			a.Uid = nobodyUID
+		}
+		if !l.Since.IsZero() {
+			since := uint64(l.Since.UnixNano())
+			a.Mtime, a.Mtimensec = since/1e9, uint32(since%1e9)
+		}
 		a.Ctime, a.Ctimensec = a.Mtime, a.Mtimensec
 		a.Atime, a.Atimensec = a.Mtime, a.Mtimensec
 	case specialHosts:
@@ -231,6 +236,9 @@ func (f *FS) specialAttr(s special, a *fuse.Attr) bool {
 	}
 	return true
 }
+
+// nobodyUID is what Linux shows where it knows no user.
+const nobodyUID = 65534
 
 // daemonUID is the user who may read a snapshot and the figures, and give commands, as root may: what this process has is his.
 var daemonUID = uint32(os.Geteuid())

@@ -96,7 +96,8 @@ type entry struct {
 	lockd.LockInfo
 }
 
-// entries names the locks of a resource: `EX@host1:4711`, in waiting `001.EX@host2:99`; a second equal name gets `#2`.
+// entries names the locks of a resource: `EX@host1:4711`, in waiting `001.EX@host2:99`, a byte-range lock `PR.0-99@host1:4711`; a
+// second equal name gets `#2`.
 func (f *FS) entries(ino uint64, waiting bool) []entry {
 	var list []entry
 	count := make(map[string]int)
@@ -113,7 +114,7 @@ func (f *FS) entries(ino uint64, waiting bool) []entry {
 			place++
 			prefix = fmt.Sprintf("%03d.", place)
 		}
-		name := prefix + mode.String() + "@" + strings.ReplaceAll(l.Host, "/", "_") + ":" + strconv.FormatUint(uint64(processOf(l)), 10)
+		name := prefix + mode.String() + rangeName(l.Range) + "@" + strings.ReplaceAll(l.Host, "/", "_") + ":" + strconv.FormatUint(uint64(processOf(l)), 10)
 		count[name]++
 		if n := count[name]; n > 1 {
 			name += "#" + strconv.Itoa(n)
@@ -121,6 +122,14 @@ func (f *FS) entries(ino uint64, waiting bool) []entry {
 		list = append(list, entry{name, l})
 	}
 	return list
+}
+
+// rangeName is what an entry of a byte-range lock has behind its mode: `.0-99`, or `.100-` where it reaches to the end of the file.
+func rangeName(r *lockd.ByteRange) string {
+	if r == nil {
+		return ""
+	}
+	return "." + r.String()
 }
 
 // processOf is the process of a lock, or the thread that asked if the process is gone.
@@ -146,7 +155,9 @@ func (f *FS) entryText(c *lockd.Call, l entry) []byte {
 	t.put("path", f.host.View().Path(l.Ino))
 	t.put("host", l.Host)
 	t.put("pid", strconv.FormatUint(uint64(processOf(l.LockInfo)), 10))
-	t.put("uid", strconv.FormatUint(uint64(l.UID), 10))
+	if l.UID != lockd.NoUser {
+		t.put("uid", strconv.FormatUint(uint64(l.UID), 10))
+	}
 	t.put("comm", l.Comm)
 	if c.UID == 0 || c.UID == l.UID {
 		t.put("command", f.host.Cmdline(c, &l.LockInfo))
@@ -157,7 +168,10 @@ func (f *FS) entryText(c *lockd.Call, l entry) []byte {
 		t.put("converting", "1")
 	}
 	t.put("since", when(l.Since))
-	if l.Mode != queue.None {
+	if l.Range != nil {
+		t.put("range", l.Range.String())
+	}
+	if l.Mode != queue.None && l.Range == nil {
 		t.put("token", strconv.FormatUint(l.Token, 10))
 	}
 	if l.TTL > 0 {

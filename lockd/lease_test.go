@@ -162,8 +162,14 @@ func TestProbe(t *testing.T) {
 		if err := r.h.Check(l); err != nil {
 			t.Fatal(err)
 		}
+		if s := r.h.Silent(); s > time.Second {
+			t.Errorf("all answer, silent for %v", s)
+		}
 		alive.Store(false)
 		time.Sleep(11 * time.Second)
+		if s := r.h.Silent(); s < 10*time.Second {
+			t.Errorf("one does not answer, silent for %v", s)
+		}
 		if err := r.h.Check(l); err != lockd.ErrLost {
 			t.Errorf("nobody answers: %v", err)
 		}

@@ -13,7 +13,7 @@ import (
 )
 
 // LockInfo is what a listing shows of one lock or request. Of another host's it is what that host told of it, some 100 ms after the
-// fact (report.go); its TTL is not known, and of a conversion there are two, the lock and the request.
+// fact (report.go); its TTL is not known, and of a conversion there are two, the lock and the request. Of byte ranges see rangeInfos.
 type LockInfo struct {
 	Ino       uint64
 	Host      string
@@ -24,7 +24,7 @@ type LockInfo struct {
 	Flags     queue.Flags
 	PID       uint32 // the thread that asked
 	Tgid      uint32 // its process; 0: gone
-	UID       uint32
+	UID       uint32 // NoUser: not known
 	Comm      string
 	Since     time.Time // of the grant, or of the request while nothing is granted
 	Token     uint64
@@ -33,10 +33,11 @@ type LockInfo struct {
 	BlockedBy []Party       // of what waits; a process, or its thread if it is gone
 	Inherits  []Party       // of what waits: whose locks its process inherited
 	Listener  Listener      // of a lock of this host
+	Range     *ByteRange    // a byte-range lock; nil: a lock of the whole resource
 }
 
 // Locks returns the locks of a resource: of this host, those held before those that wait in their order, then what other
-// hosts have and want. It looks at processes, some 20 µs each.
+// hosts have and want, then the byte-range locks of all hosts. It looks at processes, some 20 µs each.
 func (h *Host) Locks(ino uint64) []LockInfo {
 	h.lockNow()
 	var infos []LockInfo
@@ -46,7 +47,8 @@ func (h *Host) Locks(ino uint64) []LockInfo {
 	}
 	h.unlock()
 	h.lookUp(infos)
-	return append(infos, h.others(h.View().Reports(ino))...)
+	infos = append(infos, h.others(h.View().Reports(ino))...)
+	return append(infos, h.rangeInfos(ino)...)
 }
 
 // AllLocks returns all locks, those of this host first, by resource as they are first used. The list is made at the first
@@ -73,6 +75,13 @@ func (h *Host) AllLocks() iter.Seq[LockInfo] {
 		for _, info := range h.others(h.View().AllReports()) {
 			if !yield(info) {
 				return
+			}
+		}
+		for ino := range h.View().RangeFiles() {
+			for _, info := range h.rangeInfos(ino) {
+				if !yield(info) {
+					return
+				}
 			}
 		}
 	}

@@ -22,10 +22,23 @@ func (h *Host) Locked(f func(ino uint64, held, waits bool)) {
 	for _, l := range locks {
 		f(l.ino, l.held, l.waits)
 	}
-	for r := range h.View().AllReports() {
+	v := h.View()
+	for r := range v.AllReports() {
 		if r.Session != own && r.Kind != state.ReportRange {
 			f(r.Ino, !r.Waits(), r.Waits())
 		}
+	}
+	for ino := range v.RangeFiles() {
+		held, waits := false, false
+		for range v.Ranges(ino) {
+			held = true
+			break
+		}
+		for range v.RangeWaits(ino) {
+			waits = true
+			break
+		}
+		f(ino, held, waits)
 	}
 }
 

@@ -67,7 +67,7 @@ func printLocks(w io.Writer, locks []client.Lock, now time.Time) error {
 		if l.Waiting() {
 			state = "waiting"
 		}
-		fmt.Fprintf(t, "%s\t%v\t%s\t%s\t%s\t%s\t%s\n", client.Printable(l.Path), l.Mode, state, age(now, l.Since), l.Who(), userName(l), command(l))
+		fmt.Fprintf(t, "%s\t%v\t%s\t%s\t%s\t%s\t%s\n", client.Printable(l.Path), l.Asks(), state, age(now, l.Since), l.Who(), userName(l), command(l))
 	}
 	return t.Flush()
 }
@@ -92,11 +92,13 @@ func shorten(s string) string {
 }
 
 func userName(l client.Lock) string {
-	uid := strconv.FormatUint(uint64(l.Owner), 10)
-	if u, err := user.LookupId(uid); err == nil {
+	if l.Owner == "" {
+		return "-"
+	}
+	if u, err := user.LookupId(l.Owner); err == nil {
 		return u.Username
 	}
-	return uid
+	return l.Owner
 }
 
 // age is how long ago t was, in the unit that a person would use.

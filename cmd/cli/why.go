@@ -113,17 +113,17 @@ func (r reason) print(w io.Writer, now time.Time) error {
 	b := &strings.Builder{}
 	path := client.Printable(r.Path)
 	for _, l := range r.Held {
-		fmt.Fprintf(b, "%s is held %v by %s%s\n", path, l.Mode, describe(l), since(now, l))
+		fmt.Fprintf(b, "%s is held %s by %s%s\n", path, l.Asks(), describe(l), since(now, l))
 	}
 	for _, l := range r.Waiting {
-		fmt.Fprintf(b, "%s is awaited %v by %s%s\n", path, l.Mode, describe(l), since(now, l))
+		fmt.Fprintf(b, "%s is awaited %s by %s%s\n", path, l.Asks(), describe(l), since(now, l))
 		r.chain(b, now, l, 1, map[string]bool{waitName(l): true})
 	}
 	for _, l := range r.Above {
-		fmt.Fprintf(b, "%s above it is held %v by %s%s\n", client.Printable(l.Path), l.Mode, describe(l), since(now, l))
+		fmt.Fprintf(b, "%s above it is held %s by %s%s\n", client.Printable(l.Path), l.Asks(), describe(l), since(now, l))
 	}
 	for _, l := range r.Below {
-		fmt.Fprintf(b, "%s below it is held %v by %s%s\n", client.Printable(l.Path), l.Mode, describe(l), since(now, l))
+		fmt.Fprintf(b, "%s below it is held %s by %s%s\n", client.Printable(l.Path), l.Asks(), describe(l), since(now, l))
 	}
 	if b.Len() == 0 {
 		fmt.Fprintf(b, "%s is free\n", path)
@@ -145,7 +145,7 @@ func (r reason) chain(b *strings.Builder, now time.Time, l client.Lock, level in
 			if !waitsFor(next, who) || level >= maxChain {
 				continue
 			}
-			fmt.Fprintf(b, "%s    %s waits for %s %v%s\n", indent, next.Who(), client.Printable(next.Path), next.Mode, since(now, next))
+			fmt.Fprintf(b, "%s    %s waits for %s %s%s\n", indent, next.Who(), client.Printable(next.Path), next.Asks(), since(now, next))
 			if name := waitName(next); !seen[name] {
 				seen[name] = true
 				r.chain(b, now, next, level+2, seen)

@@ -20,9 +20,10 @@ type Lock struct {
 	Path   string // of the resource in the tree, from its root, beginning with "/"
 	Place  int    // in the queue, from 1; 0 for a lock that is held
 	Mode   queue.Mode
+	Range  string // of a byte-range lock, as "0-99" or "100-"; empty: a lock of the whole resource
 	Host   string
 	PID    int
-	Owner  uint32    // uid of the process
+	Owner  string    // uid of the process, empty if it is not known
 	Since  time.Time // of the grant, or of the request while it waits
 	Fields Fields    // all that the entry says
 }
@@ -39,8 +40,13 @@ func (l Lock) MarshalJSON() ([]byte, error) {
 	if l.Waiting() {
 		state = "waiting"
 	}
-	all := Fields{{"path", l.Path}, {"state", state}, {"mode", l.Mode.String()}, {"host", l.Host}, {"pid", strconv.Itoa(l.PID)},
-		{"uid", strconv.FormatUint(uint64(l.Owner), 10)}, {"since", l.Since.Format(time.RFC3339Nano)}}
+	all := Fields{{"path", l.Path}, {"state", state}, {"mode", l.Mode.String()}, {"host", l.Host}, {"pid", strconv.Itoa(l.PID)}}
+	if l.Owner != "" {
+		all = append(all, Field{"uid", l.Owner})
+	}
+	if !l.Since.IsZero() {
+		all = append(all, Field{"since", l.Since.Format(time.RFC3339Nano)})
+	}
 	if l.Waiting() {
 		all = append(all, Field{"place", strconv.Itoa(l.Place)})
 	}
@@ -52,7 +58,16 @@ func (l Lock) MarshalJSON() ([]byte, error) {
 	return all.MarshalJSON()
 }
 
-// parseEntry reads the name of an entry: `EX@host1:4711`, in waiting `001.EX@host2:99`, a second equal one with `#2`.
+// Asks names the mode, and of a byte-range lock the range.
+func (l Lock) Asks() string {
+	if l.Range == "" {
+		return l.Mode.String()
+	}
+	return l.Mode.String() + " " + l.Range
+}
+
+// parseEntry reads the name of an entry: `EX@host1:4711`, in waiting `001.EX@host2:99`, of a byte-range lock `PR.0-99@host1:4711`, a
+// second equal one with `#2`.
 func parseEntry(name string) (l Lock, ok bool) {
 	if place, rest, found := strings.Cut(name, "."); found && len(place) >= 3 && strings.Trim(place, "0123456789") == "" {
 		l.Place, _ = strconv.Atoi(place)
@@ -62,6 +77,7 @@ func parseEntry(name string) (l Lock, ok bool) {
 		name = base
 	}
 	mode, who, found := strings.Cut(name, "@")
+	mode, l.Range, _ = strings.Cut(mode, ".")
 	if l.Mode, ok = queue.ParseMode(mode); !ok || !found {
 		return Lock{}, false
 	}
@@ -137,9 +153,7 @@ func (m Mount) entry(name, path string) (Lock, bool) {
 	}
 	l.Path = path
 	l.Fields = ParseLines(string(text))
-	if uid, err := strconv.ParseUint(l.Fields.Get("uid"), 10, 32); err == nil {
-		l.Owner = uint32(uid)
-	}
+	l.Owner = l.Fields.Get("uid")
 	l.Since = ParseTime(l.Fields.Get("since"))
 	return l, true
 }
