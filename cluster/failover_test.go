@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -23,6 +24,7 @@ type noProcesses struct{}
 type noOwner struct{}
 
 func (noOwner) Has(process.Descriptor) bool                                   { return false }
+func (noOwner) Files() iter.Seq[process.File]                                 { return func(func(process.File) bool) {} }
 func (noProcesses) Look(uint32) (process.Info, error)                         { return process.Info{}, errors.New("unknown") }
 func (noProcesses) Tgid(tid uint32) uint32                                    { return tid }
 func (noProcesses) Cmdline(uint32) string                                     { return "" }

@@ -325,6 +325,29 @@ func TestNestedDeadlock(t *testing.T) {
 	})
 }
 
+// TestAskerGoneDeadlock: who asked for the lock has gone since it was told of, as flock(1) of a descriptor of a shell; the shell and its
+// child still have it.
+func TestAskerGoneDeadlock(t *testing.T) {
+	hosts(t, 2, func(m *many) {
+		a, b := m.make("/a"), m.make("/b")
+		l := &lockd.Lock{Listener: &recorder{}, Opener: 1}
+		if err := m.hosts[0].Lock(call(7), l, lockd.Request{Ino: a, Mode: queue.EX}); err != nil {
+			t.Fatal(err)
+		}
+		m.has(1, 3, b, queue.EX)
+		time.Sleep(time.Second)
+		m.procs[0].set(func(p *processes) {
+			p.gone[7], p.heirs[1], p.child[1] = true, []uint32{2}, 2
+		})
+		x := m.wants(0, 2, lockd.Request{Ino: b, Mode: queue.EX}).waits()
+		y := m.wants(1, 3, lockd.Request{Ino: a, Mode: queue.EX}).waits()
+		if victim, _ := m.oneVictim(x, y); victim != y {
+			t.Error("the older wait was ended")
+		}
+		m.hosts[0].Release(l)
+	})
+}
+
 // TestBehindWaiterDeadlock: 3's PR is compatible with 1's, but behind 2's EX. (Not so where 1 and 2 are of one host: that soon gives the other
 // one its PR.)
 func TestBehindWaiterDeadlock(t *testing.T) {

@@ -3,6 +3,7 @@ package lockd_test
 import (
 	"context"
 	"errors"
+	"iter"
 	"log/slog"
 	"slices"
 	"strings"
@@ -277,18 +278,36 @@ type owner struct {
 func (o owner) Has(d process.Descriptor) bool {
 	o.p.mu.Lock()
 	defer o.p.mu.Unlock()
-	if o.p.gone[d.Opener] {
+	if d.Opener = o.p.who(d); d.Opener == 0 {
 		return false
 	}
 	me, opener := o.p.process(o.tid), o.p.process(d.Opener)
 	return me == opener || slices.Contains(o.p.heirs[opener], me)
 }
 
+func (o owner) Files() iter.Seq[process.File] {
+	return func(yield func(process.File) bool) { yield(process.File{}) } // as all locks have it here
+}
+
+// who returns the thread that is known to have a descriptor, 0 if there is none any more.
+func (p *processes) who(d process.Descriptor) uint32 {
+	switch {
+	case !p.gone[d.Opener]:
+		return d.Opener
+	case !p.gone[d.Heir]:
+		return d.Heir
+	}
+	return 0
+}
+
 func (p *processes) CanLetGo(ds []process.Descriptor, waiting func(uint32) bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, d := range ds {
-		opener := p.process(d.Opener)
+		opener := p.process(p.who(d))
+		if opener == 0 {
+			return true
+		}
 		for _, pid := range append([]uint32{opener}, p.heirs[opener]...) {
 			if p.busy[pid] || p.strict && !p.stuck(pid, waiting) {
 				return true

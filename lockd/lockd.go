@@ -1,6 +1,7 @@
 package lockd
 
 import (
+	"iter"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -39,7 +40,11 @@ type Processes interface {
 }
 
 // Owner tells whether descriptors belong to one process.
-type Owner interface{ Has(process.Descriptor) bool }
+type Owner interface {
+	Has(process.Descriptor) bool
+	// Files are what it has open.
+	Files() iter.Seq[process.File]
+}
 
 // Config is what a Host needs. Name and Log must be set; the zero value of every other field means its default.
 type Config struct {

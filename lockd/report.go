@@ -214,6 +214,7 @@ func (h *Host) tell() {
 type known struct {
 	session uint64
 	locks   map[uint64]knownLock
+	open    map[process.File]map[uint64]bool // the locks by what their descriptors are open on
 }
 
 type knownLock struct {
@@ -222,7 +223,31 @@ type knownLock struct {
 	desc process.Descriptor
 }
 
-// told is one lock or wait that is being told.
+// add notes a lock that is told of under a number.
+func (k *known) add(id uint64, l knownLock) {
+	k.locks[id] = l
+	same := k.open[l.desc.File]
+	if same == nil {
+		same = make(map[uint64]bool)
+		k.open[l.desc.File] = same
+	}
+	same[id] = true
+}
+
+// drop forgets it.
+func (k *known) drop(id uint64) {
+	l, ok := k.locks[id]
+	if !ok {
+		return
+	}
+	delete(k.locks, id)
+	delete(k.open[l.desc.File], id)
+	if len(k.open[l.desc.File]) == 0 {
+		delete(k.open, l.desc.File)
+	}
+}
+
+// telltale is one lock or wait that is being told.
 type telltale struct {
 	report state.Report
 	gone   uint64 // the report that it replaces, of another grant
@@ -242,10 +267,10 @@ func (h *Host) tellOnce(k *known) (more bool) {
 	gone, list := h.toTell()
 	h.mu.Unlock()
 	if k.session != session {
-		*k = known{session: session, locks: make(map[uint64]knownLock)}
+		*k = known{session: session, locks: make(map[uint64]knownLock), open: make(map[process.File]map[uint64]bool)}
 	}
 	for _, g := range gone {
-		delete(k.locks, g.Id)
+		k.drop(g.Id)
 	}
 	if len(gone)+len(list) == 0 {
 		return false
@@ -365,8 +390,8 @@ func (h *Host) lookUpReports(list []telltale, k *known) {
 		if r.Tgid != 0 {
 			x.desc.Opener = r.Tgid
 		}
-		delete(k.locks, x.gone)
-		k.locks[r.ID] = knownLock{ino: r.Ino, tgid: r.Tgid, desc: x.desc}
+		k.drop(x.gone)
+		k.add(r.ID, knownLock{ino: r.Ino, tgid: r.Tgid, desc: x.desc})
 	}
 	inherited := make(map[uint32][]state.ReportKey)
 	for i := range list {
@@ -383,12 +408,16 @@ func (h *Host) lookUpReports(list []telltale, k *known) {
 	}
 }
 
-// inherited returns what a waiting process has of locks that others asked for.
+// inherited returns what a waiting process has of locks that others asked for. It looks at what that has open, however many
+// locks the host has.
 func (h *Host) inherited(r *state.Report, k *known) (keys []state.ReportKey) {
 	owner := h.cfg.Processes.Owner(r.PID)
-	for id, l := range k.locks {
-		if (l.tgid == 0 || l.tgid != r.Tgid) && len(keys) < maxHolds && owner.Has(l.desc) {
-			keys = append(keys, state.ReportKey{Ino: l.ino, ID: id})
+	for file := range owner.Files() {
+		for id := range k.open[file] {
+			l := k.locks[id]
+			if (l.tgid == 0 || l.tgid != r.Tgid) && len(keys) < maxHolds && owner.Has(l.desc) {
+				keys = append(keys, state.ReportKey{Ino: l.ino, ID: id})
+			}
 		}
 	}
 	slices.SortFunc(keys, func(a, b state.ReportKey) int { return int(a.ID) - int(b.ID) })

@@ -19,7 +19,7 @@ import (
 func CanLetGo(descriptors []Descriptor, waiting func(tid uint32) bool) bool {
 	s := search{waiting: waiting, stuck: map[uint32]bool{}}
 	for _, d := range descriptors {
-		opener := Tgid(d.Opener)
+		opener := d.process()
 		if opener == 0 || !s.isStuck(opener) {
 			return true
 		}

@@ -1,6 +1,8 @@
 package process
 
 import (
+	"iter"
+	"maps"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -12,18 +14,29 @@ type File struct {
 	Dev, Ino uint64
 }
 
-// Descriptor is an open file by the thread that opened it and the inode that it opened.
+// Descriptor is an open file by a thread whose process has it, such as that which opened it, and the inode that it opened.
 type Descriptor struct {
 	Opener uint32
+	Heir   uint32 // another one, which stands for that once it is gone; 0: not known
 	File   File
+}
+
+// process returns the process that is known to have it, 0 if there is none any more.
+func (d Descriptor) process() uint32 {
+	for _, tid := range [...]uint32{d.Opener, d.Heir} {
+		if pid := Tgid(tid); pid != 0 && !isZombie(pid) {
+			return pid
+		}
+	}
+	return 0
 }
 
 // SameOwner reports whether the descriptor d counts as the requester's own: it was opened by a thread
 // of the requester's process, or the requester's process has the very same open file (it inherited
 // it), which kcmp(2) tells.
 //
-// An opener that is gone can no longer be compared with: the answer is then false, and its heirs
-// count as strangers. Must not be called by the goroutine that reads the FUSE device (package comment).
+// Once the opener is gone, and who stands for it, there is nothing to compare with: the answer is then false, and their
+// other heirs count as strangers. Must not be called by the goroutine that reads the FUSE device (package comment).
 func SameOwner(requester uint32, d Descriptor) bool { return OwnerOf(requester).Has(d) }
 
 // Owner looks up which of many descriptors are one process's own. It reads the descriptors of that process once, at
@@ -43,14 +56,27 @@ func (o *Owner) Has(d Descriptor) bool {
 	if o.pid == 0 || d.Opener == 0 {
 		return false
 	}
-	if o.opened(d.Opener) {
+	if o.opened(d.Opener) || d.Heir != 0 && o.opened(d.Heir) && d.process() == o.pid {
 		return true
 	}
+	o.read()
+	fds := o.files[d.File]
+	return len(fds) > 0 && anyShared(o.pid, fds, d)
+}
+
+// Files returns what the process has open.
+func (o *Owner) Files() iter.Seq[File] {
+	if o.pid != 0 {
+		o.read()
+	}
+	return maps.Keys(o.files)
+}
+
+// read reads the descriptors.
+func (o *Owner) read() {
 	if o.files == nil {
 		o.files = descriptors(o.pid)
 	}
-	fds := o.files[d.File]
-	return len(fds) > 0 && anyShared(o.pid, fds, d)
 }
 
 // opened reports whether a thread belongs to the process.
@@ -77,7 +103,7 @@ func hasDescriptor(pid uint32, d Descriptor) bool {
 
 // anyShared reports whether one of a process's descriptors is the open file d.
 func anyShared(pid uint32, fds []uint32, d Descriptor) bool {
-	opener := Tgid(d.Opener)
+	opener := d.process()
 	if opener == 0 {
 		return false
 	}

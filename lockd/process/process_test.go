@@ -309,6 +309,9 @@ func TestSameOwner(t *testing.T) {
 		{"stranger", uint32(os.Getpid()), d, false},
 		{"nobody asks", 1 << 30, d, false},
 		{"opener gone", heir, Descriptor{Opener: 1 << 30, File: file}, false},
+		{"opener gone, its heir", heir, Descriptor{Opener: 1 << 30, Heir: parent.pid(), File: file}, true},
+		{"opener gone, itself its heir", parent.pid(), Descriptor{Opener: 1 << 30, Heir: parent.pid(), File: file}, true},
+		{"opener gone, another's heir", anew, Descriptor{Opener: 1 << 30, Heir: parent.pid(), File: file}, false},
 		{"foreign namespace", 0, d, false},
 		{"foreign opener", heir, Descriptor{File: file}, false},
 	}

@@ -186,8 +186,8 @@ type finder struct {
 
 func (s *State) finder(target *Report) *finder {
 	return &finder{
-		s: s, target: target, at: -1, steps: maxSearch, seen: make(map[*Report]bool), holders: make(map[place][]*Report), below: make(map[place]bool),
-		lines: make(map[queueOf]*line), waits: make(map[uint64]map[rangeID]*Report),
+		s: s, target: target, at: -1, steps: maxSearch, seen: make(map[*Report]bool),
+		holders: make(map[place][]*Report), below: make(map[place]bool), lines: make(map[queueOf]*line), waits: make(map[uint64]map[rangeID]*Report),
 	}
 }
 

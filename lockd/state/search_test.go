@@ -169,7 +169,7 @@ func TestSearchPutOff(t *testing.T) {
 		many = append(many, x.wait(n+1+i, 4, queue.EX))
 	}
 	x.flush(1)
-	many[most-1].Rank = 0 // else it would be behind the others, and all of them in the cycle
+	many[most-1].Rank = 0                                                                // else it would be behind the others, and all of them in the cycle
 	x.do(1, &statepb.Report{Set: append(many, x.wait(n, uint64(4+n+most-1), queue.EX))}) // the end of the chain waits for the last of them
 	x.flush(1)
 	left := len(x.cur.unsearched)
