@@ -43,7 +43,7 @@ func printDeadlocks(w io.Writer, list []client.Deadlock, now time.Time) error {
 	b := &strings.Builder{}
 	for _, d := range list {
 		get := func(key string) string { return client.Printable(d.Fields.Get(key)) }
-		fmt.Fprintf(b, "%s ago: %s (%s) got EDEADLK for %s\n", age(now, client.ParseTime(d.Fields.Get("time"))), get("victim"), get("comm"),
+		fmt.Fprintf(b, "%s ago: %s (%s) got EDEADLK for %s\n", client.Age(now, client.ParseTime(d.Fields.Get("time"))), get("victim"), get("comm"),
 			get("path"))
 		for _, wait := range d.Waits {
 			get := func(key string) string { return client.Printable(wait.Get(key)) }

@@ -3,8 +3,6 @@ package cli
 import (
 	"fmt"
 	"io"
-	"os/user"
-	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -63,57 +61,8 @@ func printLocks(w io.Writer, locks []client.Lock, now time.Time) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "PATH\tMODE\tSTATE\tFOR\tPROCESS\tUSER\tCOMMAND")
 	for _, l := range locks {
-		state := "held"
-		if l.Waiting() {
-			state = "waiting"
-		}
-		fmt.Fprintf(t, "%s\t%v\t%s\t%s\t%s\t%s\t%s\n", client.Printable(l.Path), l.Asks(), state, age(now, l.Since), l.Who(), userName(l), command(l))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", client.Printable(l.Path), l.Asks(), l.State(), client.Age(now, l.Since), l.Who(), l.User(),
+			l.Command())
 	}
 	return t.Flush()
-}
-
-// command is what the lock's process runs, as much as the reader may know.
-func command(l client.Lock) string {
-	for _, key := range []string{"command", "comm"} {
-		if c := l.Fields.Get(key); c != "" {
-			return shorten(client.Printable(c))
-		}
-	}
-	return "-"
-}
-
-// shorten cuts a command line to what a table can bear.
-func shorten(s string) string {
-	const most = 60
-	if r := []rune(s); len(r) > most {
-		return string(r[:most-1]) + "…"
-	}
-	return s
-}
-
-func userName(l client.Lock) string {
-	if l.Owner == "" {
-		return "-"
-	}
-	if u, err := user.LookupId(l.Owner); err == nil {
-		return u.Username
-	}
-	return l.Owner
-}
-
-// age is how long ago t was, in the unit that a person would use.
-func age(now, t time.Time) string {
-	if t.IsZero() {
-		return "-"
-	}
-	d := max(0, now.Sub(t))
-	switch {
-	case d < time.Second:
-		return d.Round(time.Millisecond).String()
-	case d < 10*time.Second:
-		return d.Round(100 * time.Millisecond).String()
-	case d < 48*time.Hour:
-		return d.Round(time.Second).String()
-	}
-	return strconv.Itoa(int(d/(24*time.Hour))) + "d"
 }

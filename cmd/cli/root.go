@@ -16,6 +16,7 @@ import (
 	"github.com/lockfs/lockfs/cmd/exit"
 	"github.com/lockfs/lockfs/cmd/fstab"
 	"github.com/lockfs/lockfs/cmd/run"
+	"github.com/lockfs/lockfs/cmd/top"
 )
 
 // Main runs the command line of this process and returns its exit code. Called as mount.lockfs it is that.
@@ -66,7 +67,7 @@ init founds it, lockfs hosts lists it, lockfs leave leaves it.`,
 	}
 	root.SetUsageTemplate(usageTemplate)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return exit.Usagef(name(cmd), "%v", err) })
-	root.AddCommand(daemon.Command(), run.Command(), bench.Command(), convert(), value(), notices(), token(), check(), ls(), why(), deadlocks(),
+	root.AddCommand(daemon.Command(), run.Command(), bench.Command(), convert(), value(), notices(), token(), check(), ls(), top.Command(), why(), deadlocks(),
 		status(), events(), hosts(), initialize(), leave(), snapshot(), certs(), keygen(), version(), man())
 	root.InitDefaultCompletionCmd("mount", "run")
 	for cmd := range all(root) {

@@ -138,7 +138,7 @@ const maxChain = 32
 // chain says what holds a request up and, where that waits itself, for what, level by level.
 func (r reason) chain(b *strings.Builder, now time.Time, l client.Lock, level int, seen map[string]bool) {
 	indent := strings.Repeat("    ", level)
-	for _, by := range strings.FieldsFunc(l.Fields.Get("blocked-by"), func(c rune) bool { return c == ',' }) {
+	for _, by := range l.BlockedBy() {
 		fmt.Fprintf(b, "%sheld up by %s\n", indent, client.Printable(by))
 		who, _, _ := strings.Cut(by, "/")
 		for _, next := range r.all {
@@ -172,8 +172,8 @@ func waitName(l client.Lock) string { return fmt.Sprint(l.Path, " ", l.Place, " 
 
 // describe names a lock's process.
 func describe(l client.Lock) string {
-	who := l.Who() + " (" + userName(l)
-	if c := command(l); c != "-" {
+	who := l.Who() + " (" + l.User()
+	if c := l.Command(); c != "-" {
 		who += ", " + c
 	}
 	return who + ")"
@@ -183,5 +183,5 @@ func since(now time.Time, l client.Lock) string {
 	if l.Since.IsZero() {
 		return ""
 	}
-	return " for " + age(now, l.Since)
+	return " for " + client.Age(now, l.Since)
 }

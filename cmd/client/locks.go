@@ -34,13 +34,9 @@ func (l Lock) Waiting() bool { return l.Place > 0 }
 // Who names the holder for a person.
 func (l Lock) Who() string { return l.Host + ":" + strconv.Itoa(l.PID) }
 
-// MarshalJSON writes what the entry's name says and then its fields.
-func (l Lock) MarshalJSON() ([]byte, error) {
-	state := "held"
-	if l.Waiting() {
-		state = "waiting"
-	}
-	all := Fields{{"path", l.Path}, {"state", state}, {"mode", l.Mode.String()}, {"host", l.Host}, {"pid", strconv.Itoa(l.PID)}}
+// All is what the entry's name says and then its fields.
+func (l Lock) All() Fields {
+	all := Fields{{"path", l.Path}, {"state", l.State()}, {"mode", l.Mode.String()}, {"host", l.Host}, {"pid", strconv.Itoa(l.PID)}}
 	if l.Owner != "" {
 		all = append(all, Field{"uid", l.Owner})
 	}
@@ -55,8 +51,11 @@ func (l Lock) MarshalJSON() ([]byte, error) {
 			all = append(all, f)
 		}
 	}
-	return all.MarshalJSON()
+	return all
 }
+
+// MarshalJSON writes All.
+func (l Lock) MarshalJSON() ([]byte, error) { return l.All().MarshalJSON() }
 
 // Asks names the mode, and of a byte-range lock the range.
 func (l Lock) Asks() string {
