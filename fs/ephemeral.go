@@ -23,6 +23,7 @@ func ephemeral(v *state.View, n *state.Node) bool {
 
 // letGo releases the handle's lock.
 func (h *handle) letGo() {
+	defer h.gaveWay()
 	f := h.fs
 	v := f.host.View()
 	n := v.Node(h.ino)

@@ -103,6 +103,7 @@ func (h *handle) flockPlain(c *lockd.Call, r lockd.Request) error {
 		return nil
 	case has != queue.None:
 		h.fs.host.Release(&h.lock)
+		h.gaveWay()
 	}
 	err := h.fs.lock(c, &h.lock, r)
 	h.holds()
@@ -162,6 +163,7 @@ func (h *handle) convert(c *lockd.Call, r lockd.Request) error {
 		}
 	}
 	h.holds()
+	h.gaveWay()
 	return err
 }
 

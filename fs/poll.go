@@ -1,6 +1,8 @@
 package fs
 
 import (
+	"slices"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/lockfs/lockfs/lockd"
@@ -68,6 +70,19 @@ func (h *handle) Notice(n lockd.Notice) {
 	if h.fs.loop != nil {
 		h.poll.Wake(h.fs.loop)
 	}
+}
+
+// gaveWay drops the blocking notices of a lock that does not hold anybody up any more, since it was released or converted.
+func (h *handle) gaveWay() {
+	h.nmu.Lock()
+	told := h.notices != nil && len(h.notices.ring) > 0
+	h.nmu.Unlock()
+	if !told || h.lock.Mode() != queue.None && h.fs.host.Blocks(&h.lock) {
+		return
+	}
+	h.nmu.Lock()
+	defer h.nmu.Unlock()
+	h.notices.ring = slices.DeleteFunc(h.notices.ring, func(n lockd.Notice) bool { return n.Kind == lockd.NoticeBlocking })
 }
 
 // takeNotice takes the oldest notice.
