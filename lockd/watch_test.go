@@ -226,6 +226,8 @@ func TestBlockingBehindAnother(t *testing.T) {
 			close(a.cancel)
 			a.ends(lockd.ErrInterrupted)
 		}
+		time.Sleep(time.Second)
+		rec.take() // as one after the other went, others came first
 		all = []*asking{ask(host3, 6, queue.EX)}
 		if got := rec.kinds(); got != "blocking:EX" {
 			t.Errorf("after all had gone, told %q", got)

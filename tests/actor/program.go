@@ -74,9 +74,14 @@ var calls = map[string]call{
 	"olock":     {4, ofdSetlk},  // F_OFD_SETLK and so on
 	"olockw":    {4, ofdSetlkw},
 	"otest":     {4, ofdGetlk},
-	"poll":      {3, poll},  // FD in,pri,out MILLISECONDS
-	"xattr":     {2, xattr}, // PATH NAME
-	"token":     {1, token}, // FD
+	"poll":      {3, poll},     // FD in,pri,out MILLISECONDS
+	"select":    {3, selectFD}, // likewise select(2): readable, exceptional, writable
+	"watch":     {3, watch},    // EP FD in,pri,out,et: adds to an epoll set, which is made
+	"epoll":     {2, epoll},    // EP MILLISECONDS: what there is of its descriptors
+	"request":   {3, request},  // FD MODE MILLISECONDS: a lock that is taken away after that
+	"notice":    {1, notice},   // FD: the kind and the modes of the oldest notice
+	"xattr":     {2, xattr},    // PATH NAME
+	"token":     {1, token},    // FD
 	"statfs":    {1, statfs},
 }
 
@@ -358,36 +363,6 @@ func (p *program) testLock(cmd int, a []string) (string, error) {
 		return fmt.Sprintf("r %d %d pid=%d", lk.Start, lk.Len, lk.Pid), nil
 	}
 	return fmt.Sprintf("w %d %d pid=%d", lk.Start, lk.Len, lk.Pid), nil
-}
-
-var pollBits = []struct {
-	name string
-	bit  int16
-}{{"in", unix.POLLIN}, {"pri", unix.POLLPRI}, {"out", unix.POLLOUT}, {"err", unix.POLLERR}, {"hup", unix.POLLHUP}, {"nval", unix.POLLNVAL}}
-
-func poll(p *program, a []string) (string, error) {
-	fds := []unix.PollFd{{Fd: int32(p.fd(a[0]))}}
-	for _, b := range pollBits {
-		if slices.Contains(strings.Split(a[1], ","), b.name) {
-			fds[0].Events |= b.bit
-		}
-	}
-	for {
-		_, err := unix.Poll(fds, int(num(a[2])))
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return "", err
-		}
-		var got []string
-		for _, b := range pollBits {
-			if fds[0].Revents&b.bit != 0 {
-				got = append(got, b.name)
-			}
-		}
-		return "[" + strings.Join(got, " ") + "]", nil
-	}
 }
 
 func xattr(p *program, a []string) (string, error) {

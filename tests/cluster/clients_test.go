@@ -41,10 +41,17 @@ func start(t *testing.T, args ...string) *client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &client{ended: make(chan struct{})}
-	c.cmd = exec.Command(self, append([]string{"client"}, args...)...)
-	c.cmd.Env = append(os.Environ(), "GODEBUG=asyncpreemptoff=1") // its signals would interrupt calls
+	cmd := exec.Command(self, append([]string{"client"}, args...)...)
+	cmd.Env = append(os.Environ(), "GODEBUG=asyncpreemptoff=1") // its signals would interrupt calls
+	return startCommand(t, cmd)
+}
+
+// startCommand starts any other program as a client.
+func startCommand(t *testing.T, cmd *exec.Cmd) *client {
+	t.Helper()
+	c := &client{cmd: cmd, ended: make(chan struct{})}
 	c.cmd.Stderr = os.Stderr
+	var err error
 	if c.in, err = c.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
