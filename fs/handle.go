@@ -85,7 +85,7 @@ func (f *FS) newHandle(in *fuse.OpenIn, ino uint64) *handle {
 	h := &handle{fs: f, node: in.NodeId, ino: ino, flags: in.Flags, thread: in.Pid}
 	h.lock.Listener = h
 	h.lock.File = process.File{Dev: f.dev, Ino: in.NodeId}
-	h.lock.Opener = in.Pid
+	h.lock.Opener, h.lock.Opened = in.Pid, f.host.Now()
 	return h
 }
 

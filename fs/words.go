@@ -112,7 +112,7 @@ func (f *FS) ownLock(thread uint32, ino uint64) (own *handle, _ syscall.Errno) {
 		if !ok || h.ino != ino || h.lock.Mode() == queue.None && h.lock.Err() == nil {
 			continue
 		}
-		if !owner.Has(process.Descriptor{Opener: h.thread, File: h.lock.File}) {
+		if !owner.Has(process.Descriptor{Opener: h.thread, File: h.lock.File, Opened: h.lock.Opened}) {
 			continue
 		}
 		switch {

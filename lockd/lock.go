@@ -153,6 +153,9 @@ func (h *Host) Fresh() error {
 	return nil
 }
 
+// Now returns what time it is by the clock of all this: CLOCK_BOOTTIME.
+func (h *Host) Now() time.Duration { return time.Duration(h.cfg.Now()) }
+
 // Stands returns nil while a session is the host's present one and its lease lasts, by the clock of this very moment; then
 // ErrLost.
 func (h *Host) Stands(session uint64) error {

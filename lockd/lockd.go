@@ -123,9 +123,10 @@ type Request struct {
 // inside its handle, sets the exported fields before the first request, and must not copy it after. It can be locked again
 // after it was released. Its methods may be called by anybody at any time.
 type Lock struct {
-	Listener Listener     // told what happens to the lock, and shown in listings; may be nil
-	File     process.File // the inode as the kernel shows it, to find who has the descriptor
-	Opener   uint32       // the thread that opened it: it stands for who asked once that is gone, as flock(1) soon is; 0: not known
+	Listener Listener      // told what happens to the lock, and shown in listings; may be nil
+	File     process.File  // the inode as the kernel shows it, to find who has the descriptor
+	Opened   time.Duration // when it was opened, by Host.Now; 0: not known
+	Opener   uint32        // the thread that opened it: it stands for who asked once that is gone, as flock(1) soon is; 0: not known
 
 	t     table.Lock
 	token atomic.Uint64

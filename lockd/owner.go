@@ -73,7 +73,7 @@ func (h *Host) unknownRivals(l *Lock, mode queue.Mode, known []*table.Lock) []ri
 // descriptor says how the processes know a lock's descriptor.
 func descriptor(t *table.Lock) process.Descriptor {
 	l := t.User.(*Lock)
-	d := process.Descriptor{Opener: t.PID, Heir: l.Opener, File: l.File}
+	d := process.Descriptor{Opener: t.PID, Heir: l.Opener, File: l.File, Opened: l.Opened}
 	if l.tgid != 0 {
 		d.Opener = l.tgid // the process, since the thread may have ended
 	}

@@ -4,6 +4,7 @@ import (
 	"iter"
 	"maps"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +20,7 @@ type Descriptor struct {
 	Opener uint32
 	Heir   uint32 // another one, which stands for that once it is gone; 0: not known
 	File   File
+	Opened time.Duration // when it was opened, since boot; 0: not known
 }
 
 // process returns the process that is known to have it, 0 if there is none any more.
@@ -46,6 +48,7 @@ type Owner struct {
 	pid    uint32            // its process, 0: gone or not visible
 	known  map[uint32]bool   // opener → of the same process
 	files  map[File][]uint32 // its descriptors by inode; nil: not read yet
+	born   time.Duration     // when it may have begun at the latest, since boot; 0: not looked up yet
 }
 
 // OwnerOf returns the look-up for the process of a thread.
@@ -59,9 +62,32 @@ func (o *Owner) Has(d Descriptor) bool {
 	if o.opened(d.Opener) || d.Heir != 0 && o.opened(d.Heir) && d.process() == o.pid {
 		return true
 	}
+	if o.olderThan(d) {
+		return false
+	}
 	o.read()
 	fds := o.files[d.File]
 	return len(fds) > 0 && anyShared(o.pid, fds, d)
+}
+
+// bornMargin is more than what the process's time of birth is rounded by, and the clocks may differ.
+const bornMargin = 2 * clockTick
+
+// olderThan reports whether the process began before the file was opened: then it cannot have inherited it. For most who
+// contend for a lock this one look replaces one at each of their descriptors. (Descriptors that were sent through a socket are
+// not inherited.)
+func (o *Owner) olderThan(d Descriptor) bool {
+	if d.Opened == 0 {
+		return false
+	}
+	if o.born == 0 {
+		var st stat
+		if st.read(o.pid) != nil {
+			return false
+		}
+		o.born = time.Duration(st.start)*clockTick + bornMargin
+	}
+	return o.born < d.Opened
 }
 
 // Files returns what the process has open.

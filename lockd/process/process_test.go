@@ -312,6 +312,9 @@ func TestSameOwner(t *testing.T) {
 		{"opener gone, its heir", heir, Descriptor{Opener: 1 << 30, Heir: parent.pid(), File: file}, true},
 		{"opener gone, itself its heir", parent.pid(), Descriptor{Opener: 1 << 30, Heir: parent.pid(), File: file}, true},
 		{"opener gone, another's heir", anew, Descriptor{Opener: 1 << 30, Heir: parent.pid(), File: file}, false},
+		{"heir, opened before it was born", heir, Descriptor{Opener: parent.pid(), File: file, Opened: born(t, parent.pid())}, true},
+		{"opened after it was born", heir, Descriptor{Opener: parent.pid(), File: file, Opened: born(t, heir) + time.Minute}, false},
+		{"itself, opened after it was born", heir, Descriptor{Opener: heir, File: file, Opened: born(t, heir) + time.Minute}, true},
 		{"foreign namespace", 0, d, false},
 		{"foreign opener", heir, Descriptor{File: file}, false},
 	}
@@ -320,6 +323,15 @@ func TestSameOwner(t *testing.T) {
 			t.Errorf("%s: %v, want %v", test.name, got, test.want)
 		}
 	}
+}
+
+// born is when a process began.
+func born(t *testing.T, pid uint32) time.Duration {
+	info, err := Look(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Started
 }
 
 // TestSameOwnerThreads asks for two threads of one process.
