@@ -40,6 +40,9 @@ type Loop struct {
 	buffers sync.Pool // *[]byte, as large as in and out
 
 	goroutines sync.WaitGroup // readers, parked handlers, late replies
+	role       chan struct{}  // hands the reading role to a spare reader
+	spares     atomic.Int32   // how many wait for it
+	over       chan struct{}  // closed when the reading has ended
 	ready      chan struct{}  // closed when INIT has been answered
 	done       chan struct{}  // closed when Serve is over
 	settings   atomic.Pointer[Settings]
@@ -96,6 +99,8 @@ func NewLoop(c *Conn, fs fuse.RawFileSystem, poller Poller) *Loop {
 		ready:  make(chan struct{}),
 		done:   make(chan struct{}),
 		parked: make(map[uint64]*frame),
+		role:   make(chan struct{}),
+		over:   make(chan struct{}),
 	}
 	size := max(c.options.MaxWrite, 64<<10) + 4096
 	l.frames.New = func() any { return new(frame) }
@@ -135,7 +140,7 @@ func (l *Loop) Serve() error {
 	defer close(l.done)
 	l.in, l.out = l.buffer(), l.buffer()
 	l.goroutines.Add(1)
-	l.read()
+	l.reader()
 	l.goroutines.Wait()
 	l.notifier.end()
 	l.conn.closeDevice()
@@ -143,32 +148,68 @@ func (l *Loop) Serve() error {
 	return l.err
 }
 
-// read holds the reading role, until the handler of a request parks or the connection ends. Its goroutine is counted
-// in l.goroutines.
-func (l *Loop) read() {
+// maxSpares is how many goroutines that lost the reading role are kept for the next time that it is to be had: a new one
+// would have to grow its stack first, which is a twelfth of what a request that waits costs.
+const maxSpares = 8
+
+// reader is the life of a goroutine that begins with the reading role. It is counted in l.goroutines.
+func (l *Loop) reader() {
 	defer l.goroutines.Done()
+	for l.read() && l.spare() {
+	}
+}
+
+// spare waits for the reading role, unless there are enough who do.
+func (l *Loop) spare() bool {
+	defer l.spares.Add(-1)
+	if l.spares.Add(1) > maxSpares {
+		return false
+	}
+	select {
+	case <-l.role:
+		return true
+	case <-l.over:
+		return false
+	}
+}
+
+// handOver gives the reading role to another goroutine.
+func (l *Loop) handOver() {
+	select {
+	case l.role <- struct{}{}:
+	default:
+		l.goroutines.Add(1)
+		go l.reader()
+	}
+}
+
+// read holds the reading role until the handler of a request has parked, or the reading ends: then it returns false.
+func (l *Loop) read() (parked bool) {
 	for {
 		n, err := unix.Read(l.conn.fd, *l.in)
 		switch err {
 		case nil:
 			if l.closing.Load() {
-				return
+				close(l.over)
+				return false
 			}
 			if n < inHeaderSize {
 				l.logger.Error("short request read", "bytes", n)
 				continue
 			}
 			if !l.serve((*l.in)[:n]) {
-				return
+				return true
 			}
 		case unix.EINTR, unix.EAGAIN, unix.ENOENT: // ENOENT: withdrawn while it was being read
 		case unix.ENODEV:
+			close(l.over)
 			l.cancelParked()
-			return
+			return false
 		default:
+			close(l.over)
 			l.err = fmt.Errorf("reading the requests of %s: %w", l.conn.mountPoint, err)
 			l.cancelParked()
-			return
+			return false
 		}
 	}
 }

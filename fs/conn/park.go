@@ -27,8 +27,7 @@ func (l *Loop) Park(unique uint64) {
 	l.parked[unique] = f
 	cancel := l.ending
 	l.mu.Unlock()
-	l.goroutines.Add(1)
-	go l.read()
+	l.handOver()
 	if cancel {
 		l.cancel(unique)
 	}
