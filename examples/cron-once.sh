@@ -1,25 +1,34 @@
 #!/bin/sh
-# A cron job that is started on every host and runs on one: who comes second gives up at once (flock -n, exit 1).
-# What the job leaves in the value says when it last ran, to be read by anybody without waiting.
+# A cron job that is started on every host and done by one: whoever comes while it runs gives up at once (-n, exit 1), and
+# whoever comes later, since clocks differ, sees in the value that today's is done. Anybody can read there when it last ran.
 set -eu
-cd "${LOCKS:-/locks}"
+a=${LOCKS:-/locks} b=${LOCKS2:-$a} c=${LOCKS3:-$a}     # the mounts of three hosts; one host will do to try it
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 
-touch nightly
-job() {
-	flock -n nightly sh -c 'echo "job runs as $1"; : >started.'"$1"'; while [ ! -e finish ]; do sleep 0.05; done' sh "$1"
+job() { # MOUNT HOST: what the crontab of each host has
+	lockfs run -n "$1/nightly" -- sh -c '
+		today=$(date +%F)
+		[ "$(lockfs value $LOCKFS_FD)" != "$today" ] || { echo "$1: done already"; exit 0; }
+		echo "$1: at work"; echo "$1" >>"$2/done"
+		while [ ! -e "$2/finish" ]; do sleep 0.05; done
+		lockfs value $LOCKFS_FD --set "$today"
+	' sh "$2" "$work"
 }
 
-job host1 & first=$!
-while [ ! -e started.host1 ]; do sleep 0.05; done    # the first is at work
+job "$a" host1 & first=$!
+while [ ! -e "$work/done" ]; do sleep 0.05; done         # the first is at work
 
-status=0; job host2 || status=$?
-echo "host2: flock exits $status"
-test "$status" = 1
-test ! -e started.host2
+for mount in "$b" "$c"; do
+	status=0; job "$mount" another || status=$?
+	echo "another: exit $status"
+	test "$status" = 1
+done
 
-touch finish
+touch "$work/finish"
 wait $first
-date +%F >nightly                                     # PW, the new value, committed at the close
-echo "last run: $(cat nightly)"
+job "$c" host3                                           # late, and nothing left to do
+test "$(cat "$work/done")" = host1
+echo "last run: $(cat "$a/nightly")"
 
-rm nightly started.host1 finish
+rm "$a/nightly"

@@ -6,27 +6,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Masked runs f on a thread that takes no signals, so that none but a deadly one interrupts a wait in the kernel
-// and costs its place in the queue. Signals go to the other threads; the thread ends with f.
-func Masked[T any](f func() (T, error)) (T, error) {
-	type result struct {
-		v   T
-		err error
-	}
-	done := make(chan result, 1)
+// Masked runs f on a thread that takes no signals meanwhile, so that none but a deadly one interrupts a wait in the kernel
+// and costs its place in the queue. Signals go to the other threads. The thread stays: the lock is shown as taken by it.
+func Masked[T any](f func() (T, error)) (v T, err error) {
+	done := make(chan struct{})
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread goes with the goroutine
-		var all unix.Sigset_t
+		defer close(done)
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		var all, before unix.Sigset_t
 		for i := range all.Val {
 			all.Val[i] = ^all.Val[i]
 		}
-		if err := unix.PthreadSigmask(unix.SIG_BLOCK, &all, nil); err != nil {
-			done <- result{err: err}
+		if err = unix.PthreadSigmask(unix.SIG_BLOCK, &all, &before); err != nil {
 			return
 		}
-		v, err := f()
-		done <- result{v, err}
+		v, err = f()
+		unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil) // cannot fail: it is what was set before
 	}()
-	r := <-done
-	return r.v, r.err
+	<-done
+	return v, err
 }

@@ -1,0 +1,51 @@
+#!/bin/sh
+# Leader election: whoever holds `leader` leads, and the value of the lock is the leader's address. The candidates, one on each
+# host, wait in the queue for their turn; when the leader dies the next one leads at once. Followers ask nobody: they read
+# the value, and the open of leader@events tells them of every change.
+set -eu
+a=${LOCKS:-/locks} b=${LOCKS2:-$a} c=${LOCKS3:-$a}     # the mounts of three hosts; one host will do to try it
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+candidate() { # MOUNT ADDRESS
+	exec lockfs run -q "$1/leader" -- sh -c '
+		lockfs value $LOCKFS_FD --set "$1"             # committed before anybody else can lead
+		echo $$ >"$2/serves.$1"
+		exec sleep 1000                                # serve; hand on LOCKFS_TOKEN with all that is written elsewhere
+	' sh "$2" "$work"
+}
+
+follower() { # MOUNT
+	exec 8<"$1/leader@events"                          # from here on nothing is missed
+	: >"$work/follows"
+	while read -r kind rest <&8; do
+		[ "$kind" = value ] || continue
+		cat "$1/leader"
+		echo
+	done
+}
+
+touch "$a/leader"
+until [ -e "$c/leader" ]; do sleep 0.05; done            # what one host makes another shows a moment later
+follower "$c" >"$work/log" & follower=$!
+until [ -e "$work/follows" ]; do sleep 0.05; done
+
+candidate "$a" 10.0.0.1:80 & first=$!
+until [ -s "$work/serves.10.0.0.1:80" ]; do sleep 0.05; done
+candidate "$b" 10.0.0.2:80 & second=$!
+until ls "$a"/.lockfs/waiting/leader >/dev/null 2>&1; do sleep 0.05; done
+until [ "$(cat "$c/leader")" = 10.0.0.1:80 ]; do sleep 0.05; done
+echo "the leader is $(cat "$c/leader")"
+test ! -e "$work/serves.10.0.0.2:80"
+
+kill -9 "$(cat "$work/serves.10.0.0.1:80")"              # it crashes
+wait $first || echo "the first leader's run exits $?"
+until [ -s "$work/serves.10.0.0.2:80" ]; do sleep 0.05; done
+until [ "$(wc -l <"$work/log")" = 2 ]; do sleep 0.05; done
+kill $second
+wait $second || true
+kill $follower
+rm "$a/leader"
+
+echo "the follower saw: $(paste -sd' ' "$work/log")"
+test "$(paste -sd' ' "$work/log")" = "10.0.0.1:80 10.0.0.2:80"
