@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -164,6 +165,21 @@ func (p *Pending) WaitFor(limit time.Duration) Result {
 		p.s.d.hung(p.command)
 		panic("unreachable")
 	}
+}
+
+// First waits for the first of several commands to end, within the time for commands, and returns which that is.
+func First(all ...*Pending) (i int, r Result) {
+	all[0].s.t.Helper()
+	cases := make([]reflect.SelectCase, len(all), len(all)+1)
+	for i, p := range all {
+		cases[i] = reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(p.result)}
+	}
+	late := reflect.ValueOf(time.After(commandTime))
+	i, got, _ := reflect.Select(append(cases, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: late}))
+	if i == len(all) {
+		all[0].s.d.hung(all[0].command)
+	}
+	return i, got.Interface().(Result)
 }
 
 // Waits fails the test if the command ends within d.
