@@ -52,6 +52,8 @@ func TestParseEntry(t *testing.T) {
 		{"001.PR@host2:99", 1, queue.PR, "host2:99", true},
 		{"1000.CW@a.b.c:1#12", 1000, queue.CW, "a.b.c:1", true},
 		{"NL@host1:4711#2", 0, queue.NL, "host1:4711", true},
+		{"002.PR.10-14@host1:1#2", 2, queue.PR, "host1:1", true},
+		{"EX.100-@a.b:7", 0, queue.EX, "a.b:7", true},
 		{"XX@host1:4711", 0, 0, "", false},
 		{"EX@host1", 0, 0, "", false},
 		{"EX@host1:x", 0, 0, "", false},

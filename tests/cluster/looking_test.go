@@ -11,17 +11,36 @@ import (
 	"github.com/lockfs/lockfs/tests/harness"
 )
 
-// httpPort is where the hosts of TestLooking answer.
-const httpPort = 7422
+// startHTTP starts three hosts that answer HTTP, and returns where.
+func startHTTP(t *testing.T, views ...string) (c *harness.Cluster, at map[int]string) {
+	t.Helper()
+	at = map[int]string{}
+	c = harness.StartCluster(t, harness.ClusterOptions{TTL: long, Views: views, Args: func(host int, address string) []string {
+		at[host] = address + ":7422"
+		return []string{"--http", at[host]}
+	}})
+	return c, at
+}
+
+// ask returns the code and the text of an answer; 0 and why there is none.
+func ask(at, path string) (code int, text string) {
+	client := http.Client{Timeout: limit}
+	answer, err := client.Get("http://" + at + path)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return 0, err.Error()
+	}
+	return answer.StatusCode, string(body)
+}
 
 // TestLooking: what is held and awaited on two hosts, the hosts and a deadlock are seen on the third, which has no part in them; then
 // the third is alone, alive and not ready.
 func TestLooking(t *testing.T) {
-	at := map[int]string{}
-	c := harness.StartCluster(t, harness.ClusterOptions{TTL: long, Views: []string{"lock", "posix"}, Args: func(host int, address string) []string {
-		at[host] = fmt.Sprintf("%s:%d", address, httpPort)
-		return []string{"--http", at[host]}
-	}})
+	c, at := startHTTP(t, "lock", "posix")
 	one, two, third := c.Hosts[0].Shell(t), c.Hosts[1].Shell(t), c.Hosts[2].Shell(t)
 	see := func(what string) { third.OK("cd $M/.lockfs; until " + what + "; do sleep 0.02; done") }
 
@@ -47,15 +66,9 @@ func TestLooking(t *testing.T) {
 
 	asks := func(path string, code int, with string) {
 		t.Helper()
-		client := http.Client{Timeout: limit}
 		harness.Until(t, limit, fmt.Sprintf("%s says %d and %q", path, code, with), func() (string, bool) {
-			answer, err := client.Get("http://" + at[2] + path)
-			if err != nil {
-				return err.Error(), false
-			}
-			defer answer.Body.Close()
-			text, err := io.ReadAll(answer.Body)
-			return fmt.Sprintf("%d %v %s", answer.StatusCode, err, text), answer.StatusCode == code && strings.Contains(string(text), with)
+			got, text := ask(at[2], path)
+			return fmt.Sprint(got, text), got == code && strings.Contains(text, with)
 		})
 	}
 	asks("/readyz", 200, "ok")
