@@ -25,10 +25,12 @@ func events() *cobra.Command {
 		Use:   "events [-f] [-n COUNT] [-w SECONDS] [PATH]",
 		Short: "show what happens to a resource, or below a directory",
 		Long: `events prints the notices of PATH, one a line, from now on; of a directory those of everything below it, without PATH
-those of the whole tree. It ends after the first, after COUNT of them, or with -f not at all.
+those of the whole tree and of the hosts. It ends after the first, after COUNT of them, or with -f not at all. What processes of other
+hosts do is shown as here, in the order of the log, from a moment after the start on; nothing of what you could not stat.
 
 Kinds: granted blocking converted released deadlock lost value invalid created removed renamed jeopardy safe leader
-host-joined host-left, and overflow n=… where notices were lost since they were not read in time.`,
+host-joined host-left, and overflow n=… where notices were lost: they were not read in time, or, without n, nobody knows how
+many, since this host lost its session or its place in the log.`,
 		Example: `  lockfs events -f /locks/db
   lockfs events -n 1 -w 60 /locks/orders | grep -q '^value'`,
 		Args: arguments(0, 1, "PATH"),

@@ -128,6 +128,7 @@ func TestEvents(t *testing.T) {
 	}
 	t.Run("kinds", func(t *testing.T) { eventKinds(t, c, a, b) })
 	t.Run("crowd", func(t *testing.T) { eventCrowd(t, c) })
+	t.Run("overflow", func(t *testing.T) { eventOverflow(t, a) })
 	t.Run("rights", func(t *testing.T) { eventRights(t, c) })
 	t.Run("killed", func(t *testing.T) { eventKilled(t, c) })
 }
@@ -312,6 +313,32 @@ func crowdNotices(t *testing.T, name string, lines []string, pids map[string][]s
 			}
 		}
 	}
+}
+
+// eventOverflow: who does not read loses the oldest, and is told how many.
+func eventOverflow(t *testing.T, a *actor.Actor) {
+	const kept, pairs, all = 1024, 600, 1200
+	a.Must("EAGAIN", "mknod o", "open e rdonly,nonblock o@events", "read e 100")
+	a.Must("[]", "poll e in 0")
+	a.Must("ok", "open f rdonly o")
+	for range pairs {
+		a.Must("ok", "flock f ex", "flock f un")
+	}
+	a.Must("[in]", "poll e in 60000")
+	want := fmt.Sprintf("overflow n=%d\n", all-kept)
+	a.Must(fmt.Sprintf("%q", want), fmt.Sprint("read e ", len(want)))
+	lines := 0
+	for {
+		got := a.Do("read e 65536")
+		if got == "EAGAIN" {
+			break
+		}
+		lines += strings.Count(got, `\n`)
+	}
+	if lines != kept {
+		t.Errorf("%d notices after the overflow, want %d", lines, kept)
+	}
+	a.Must("ok", "close e", "close f")
 }
 
 // eventRights: who may not search a directory sees nothing of what is in it, whoever does it where.

@@ -1,8 +1,15 @@
 package cluster
 
 import (
+	"io"
+	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/lockfs/lockfs/fs/ioc"
 	"github.com/lockfs/lockfs/tests/actor"
 	"github.com/lockfs/lockfs/tests/harness"
 )
@@ -24,7 +31,7 @@ func TestPoll(t *testing.T) {
 	}
 
 	maker := view(0, "lock")
-	files := []string{"poll", "select", "epoll", "edge", "s1", "s2", "way", "async", "lost", "dom/l"}
+	files := []string{"poll", "select", "epoll", "edge", "s1", "s2", "soon", "way", "async", "lost", "dom/l"}
 	maker.Must("ok", "mkdir dom")
 	for _, file := range files {
 		maker.Must("ok", "mknod "+file)
@@ -91,6 +98,22 @@ func TestPoll(t *testing.T) {
 		first.Must("[w:pri]", "watch e w pri", "epoll e 60000") // at once: others wait for it already
 	})
 
+	t.Run("how soon", func(t *testing.T) {
+		for _, holder := range []int{c.Leader(), c.Others(c.Leader())[0]} {
+			asker := c.Others(c.Leader())[1]
+			lines := start(t, "told", c.Hosts[holder].Lock, c.Hosts[asker].Lock, "soon", "50").end(t)
+			if last(lines) != "done" {
+				t.Fatalf("it ended with %s", last(lines))
+			}
+			var took []time.Duration
+			for _, line := range lines[:len(lines)-1] {
+				took = append(took, time.Duration(number(line)))
+			}
+			slices.Sort(took)
+			t.Logf("from the open on a follower to POLLPRI on host %s: p50 %v p99 %v", string(rune('a'+holder)), took[len(took)/2], took[len(took)*99/100])
+		}
+	})
+
 	t.Run("gives way", func(t *testing.T) {
 		holder := view(0, "lock")
 		holder.Must("ok", "open f rdonly way", "flock f ex")
@@ -120,7 +143,7 @@ func TestPoll(t *testing.T) {
 
 	t.Run("lost", func(t *testing.T) { // here to a time to live; TestCut has the end of a session
 		holder, asker := view(0, "lock"), view(1, "lock")
-		holder.Must("ok", "open f rdonly lost", "request f EX 1000", "watch e f pri,et")
+		holder.Must("ok", "open f rdonly lost", "request f EX 300", "watch e f pri,et")
 		holder.Begin("epoll e 60000")
 		if got := holder.EndWithin(limit); got != "[f:err,hup]" {
 			t.Error(got)
@@ -144,5 +167,45 @@ func TestPoll(t *testing.T) {
 			asker.Kill()
 			becomes(t, holder, "[]", "epoll e 0")
 		}
+	})
+}
+
+// told HERE THERE NAME N holds NAME on one host, opens it on the other, and says, N times, how many nanoseconds after the begin of
+// that open poll(2) of the first descriptor returned with POLLPRI.
+func told(args []string) int {
+	n := int(number(args[3]))
+	return steps(func() error {
+		if n--; n < 0 {
+			return io.EOF
+		}
+		fd, err := open(filepath.Join(args[0], args[2]), unix.O_RDWR)
+		if err != nil {
+			return err
+		}
+		got := make(chan error)
+		begin := time.Now()
+		go func() {
+			other, err := open(filepath.Join(args[1], args[2]), unix.O_RDWR)
+			if err == nil {
+				err = unix.Close(other)
+			}
+			got <- err
+		}()
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLPRI}}
+		for err = unix.EINTR; err == unix.EINTR; {
+			_, err = unix.Poll(fds, int(limit.Milliseconds()))
+		}
+		took := time.Since(begin)
+		if err == nil {
+			_, err = ioc.TakeNotice(fd)
+		}
+		if err != nil {
+			return err
+		}
+		say("%d", took)
+		if err := unix.Close(fd); err != nil {
+			return err
+		}
+		return <-got
 	})
 }
