@@ -101,7 +101,7 @@ func TestPoll(t *testing.T) {
 	t.Run("how soon", func(t *testing.T) {
 		for _, holder := range []int{c.Leader(), c.Others(c.Leader())[0]} {
 			asker := c.Others(c.Leader())[1]
-			lines := start(t, "told", c.Hosts[holder].Lock, c.Hosts[asker].Lock, "soon", "50").end(t)
+			lines := start(t, "wakes", c.Hosts[holder].Lock, c.Hosts[asker].Lock, "soon", "50").end(t)
 			if last(lines) != "done" {
 				t.Fatalf("it ended with %s", last(lines))
 			}
@@ -170,9 +170,9 @@ func TestPoll(t *testing.T) {
 	})
 }
 
-// told HERE THERE NAME N holds NAME on one host, opens it on the other, and says, N times, how many nanoseconds after the begin of
+// wakes HERE THERE NAME N holds NAME on one host, opens it on the other, and says, N times, how many nanoseconds after the begin of
 // that open poll(2) of the first descriptor returned with POLLPRI.
-func told(args []string) int {
+func wakes(args []string) int {
 	n := int(number(args[3]))
 	return steps(func() error {
 		if n--; n < 0 {
