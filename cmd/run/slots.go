@@ -162,7 +162,7 @@ func (o *options) standInLine(path string) (int, error) {
 		}
 		unix.Close(fd)
 		if !errors.Is(err, unix.ESTALE) { // removed before it was asked for
-			return 0, o.waiting.Conflict("run", path, err)
+			return 0, o.waiting.Conflict("run", filepath.Dir(path), err)
 		}
 	}
 }
