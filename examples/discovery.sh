@@ -44,4 +44,4 @@ until [ "$(grep -c removed "$work/log")" = 2 ]; do sleep 0.05; done
 kill $watcher
 exec 8<&-
 sort "$work/log" | cut -d' ' -f1-2
-rmdir "$a/web"
+until rmdir "$a/web" 2>/dev/null; do sleep 0.05; done         # when it is known to be empty

@@ -21,7 +21,7 @@ for server in 1 2; do
 	restart "$b" host2.$server &
 	restart "$c" host3.$server &
 done
-until [ -e "$work/log" ]; do sleep 0.05; done
+until [ -e "$work/log" ] && [ -e "$a/restart" ]; do sleep 0.05; done
 lockfs ls "$a/restart"                                   # who is at it, and who stands in line
 wait
 cat "$work/log"
@@ -30,4 +30,4 @@ test -z "$(grep -v '[12] in all$' "$work/log")"         # never a third
 status=0; lockfs run --slots 3 "$a/restart" true 2>/dev/null || status=$?
 test "$status" = 64                                      # the number of slots is the same for all
 
-rm -r "$a/restart"
+until rm -r "$a/restart" 2>/dev/null; do sleep 0.05; done     # when it is known to be free on all hosts
