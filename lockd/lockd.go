@@ -75,7 +75,7 @@ type Config struct {
 type Limits struct {
 	Locks      int           // held and waiting; default 1<<20
 	Waiters    int           // of these, waiting; default 1<<16
-	CohortN    int           // local grants after a recall; default 8, negative: none
+	CohortN    int           // local grants after a recall; default 16, negative: none
 	CohortTime time.Duration // for so long; default 50 ms
 	IdleMax    int           // locks cached idle; default 10,000
 	IdleFor    time.Duration // how long; default 5 min

@@ -21,7 +21,7 @@ type Config struct {
 	Tree       Tree
 	MaxLocks   int           // locks held and waiting; default 1<<20
 	MaxWaiters int           // of these, waiting; default 1<<16
-	CohortN    int           // grants to local requests after a recall; default 8, negative: none
+	CohortN    int           // grants to local requests after a recall; default 16, negative: none
 	CohortTime time.Duration // after the recall; default 50 ms
 	IdleMax    int           // locks cached idle; default 10,000
 	IdleFor    time.Duration // how long one is cached; default 5 min
@@ -41,7 +41,7 @@ func (c Config) withDefaults() Config {
 	}
 	orInt(&c.MaxLocks, 1<<20)
 	orInt(&c.MaxWaiters, 1<<16)
-	orInt(&c.CohortN, 8)
+	orInt(&c.CohortN, 16)
 	c.CohortN = max(c.CohortN, 0)
 	orTime(&c.CohortTime, 50*time.Millisecond)
 	orInt(&c.IdleMax, 10_000)
