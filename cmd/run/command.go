@@ -53,10 +53,10 @@ host lost contact with the cluster, its ttl ran out, or the daemon ended) the wh
 signal, and what is still there after --grace gets SIGKILL.
 
 With --slots N at most N commands run under DIR at a time, on all hosts together: each has EX on one of DIR/1 … DIR/N, which
-LOCKFS_SLOT numbers. DIR and the files are made when they are needed, with the permissions that DIR has. Who waits stands in
-line, first come, first served, by way of DIR/.queue; other names in DIR are left alone. N is kept in the attribute
-user.lockfs.slots of DIR, which its owner and root can change; another N is an error. A wait for a slot counts for no
-deadlock, since any of them would do: bound it with -w.
+LOCKFS_SLOT numbers. DIR and the files are made when they are needed, the files with the permissions that DIR gives. Who waits
+stands in line, first come, first served, by way of DIR/.queue (lockfs why DIR/.queue shows the line); other names in DIR are
+left alone. N is kept in the attribute user.lockfs.slots of DIR, which its owner and root can change; another N is an error.
+A wait for a slot counts for no deadlock, since any of them would do: bound it with -w.
 
 With a number of a descriptor that the calling shell has open instead of PATH, and no CMD, run locks that descriptor, or
 converts the lock it has.`
