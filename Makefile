@@ -53,8 +53,8 @@ sim-long: ## the simulation with SEEDS (20000) seeds
 	LOCKFS_SIM_SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 0 -run TestSim -v ./lockd/sim
 
 .PHONY: chaos
-chaos: ## leaders killed, trees stormed and slots fought for on several hosts, CHAOS (10) times as often as make test does
-	LOCKFS_CHAOS=$(CHAOS) $(GO) test -count=1 -timeout 0 -v -run 'TestLeaderKilled|TestTree|TestExclusion' ./tests/cluster
+chaos: ## leaders killed, trees stormed, slots fought for and names watched on several hosts, CHAOS (10) times as often as make test does
+	LOCKFS_CHAOS=$(CHAOS) $(GO) test -count=1 -timeout 0 -v -run 'TestLeaderKilled|TestTree|TestInotify|TestExclusion' ./tests/cluster
 
 .PHONY: bench
 bench: build ## what calls cost, beside go-fuse's loopback doing the same; then 100,000 locks

@@ -122,6 +122,12 @@ func (f *FS) ownSize(in *fuse.GetAttrIn, out *fuse.AttrOut) {
 
 // SetAttr changes mode, owner, times, and by a handle the size. What the caller may, the kernel has checked.
 func (f *FS) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
+	if f.raises(&in.InHeader) {
+		if !f.raiser.PermitsTouch(in.NodeId) {
+			return fuse.Status(syscall.ESTALE)
+		}
+		return f.GetAttr(cancel, &fuse.GetAttrIn{InHeader: in.InHeader}, out)
+	}
 	if isSpecial(in.NodeId) {
 		return fuse.EPERM
 	}
@@ -144,7 +150,11 @@ func (f *FS) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrO
 		}
 	}
 	if op := setAttrOp(in, resource(node)); op != nil {
-		_, err := f.host.Do(f.call(&in.InHeader, nil), &statepb.Command{Op: &statepb.Command_SetAttr{SetAttr: op}})
+		c := f.call(&in.InHeader, nil)
+		if isLockFile(node) {
+			c.From = nil // the directory's attributes change too, of which the kernel knows nothing
+		}
+		_, err := f.host.Do(c, &statepb.Command{Op: &statepb.Command_SetAttr{SetAttr: op}})
 		if err != nil {
 			return status(err, forTree)
 		}

@@ -1,74 +1,34 @@
 package fs
 
 import (
-	"sync"
-
 	"github.com/lockfs/lockfs/fs/conn"
+	"github.com/lockfs/lockfs/fs/inotify"
 	"github.com/lockfs/lockfs/lockd/state"
 )
 
-// ownNames are the names that this mount's own requests are changing: at most one request each, since the kernel locks
-// the name. The kernel changes its cache of them itself, when it gets the reply; being told besides would only make it
-// look them up again.
-type ownNames struct {
-	mu    sync.Mutex
-	names map[nameKey]struct{}
-}
-
-type nameKey struct {
-	parent uint64
-	name   string
-}
-
-// begin notes names that a request changes; done must be called when it has been answered.
-func (o *ownNames) begin(keys ...nameKey) (done func()) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.names == nil {
-		o.names = make(map[nameKey]struct{})
-	}
-	for _, k := range keys {
-		o.names[k] = struct{}{}
-	}
-	return func() {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		for _, k := range keys {
-			delete(o.names, k)
-		}
-	}
-}
-
-// take reports whether a change of a name is the request's own, which is so once.
-func (o *ownNames) take(k nameKey) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if _, own := o.names[k]; !own {
-		return false
-	}
-	delete(o.names, k)
-	return true
-}
-
-// changed queues what the kernel must be told of an entry of the log. The loop that applies the log calls it: it only
-// queues.
-func (f *FS) changed(index uint64, changes []state.Change) {
+// changed queues what the kernel must be told of an entry of the log. from says which mount's requests made the changes: what the
+// kernel knows of those it changes itself, when it gets the reply, and it raises their inotify events. The loop that applies the log
+// calls it: it only queues.
+func (f *FS) changed(index uint64, changes []state.Change, from []any) {
 	if f.notes == nil {
 		return
 	}
+	visible := false
 	for i := range changes {
 		c := &changes[i]
+		own := f.made(i, from)
+		visible = visible || shows(c)
 		switch c.Kind {
 		case state.Made:
-			f.nameChanged(index, c.Parent, c.Name)
+			f.nameChanged(index, c.Parent, c.Name, own)
 		case state.Removed:
 			if c.Parent != 0 {
-				f.nameChanged(index, c.Parent, c.Name)
+				f.nameChanged(index, c.Parent, c.Name, own)
 				f.notes.Inode(index, c.Ino, -1, 0)
 			}
 		case state.Moved:
-			f.nameChanged(index, c.Parent, c.Name)
-			f.nameChanged(index, c.NewParent, c.NewName)
+			f.nameChanged(index, c.Parent, c.Name, own)
+			f.nameChanged(index, c.NewParent, c.NewName, own)
 			f.notes.Inode(index, c.Ino, -1, 0)
 		case state.Attr, state.Xattr:
 			f.notes.Inode(index, c.Ino, -1, 0)
@@ -76,22 +36,32 @@ func (f *FS) changed(index uint64, changes []state.Change) {
 				f.notes.Inode(index, c.Ino|lockBit, -1, 0)
 			}
 		case state.Value, state.Invalidated:
-			node := c.Ino
-			if f.isDir(node) {
-				node |= lockBit
-			}
-			f.notes.Inode(index, node, 0, 0)
+			f.notes.Inode(index, f.fileOf(c.Ino), 0, 0)
 		}
+	}
+	if f.raiser != nil && visible {
+		f.raiser.Tell(index, func(t *inotify.Told) { f.raise(t, changes, from) })
 	}
 }
 
+// made reports whether a request of this mount made a change.
+func (f *FS) made(i int, from []any) bool { return i < len(from) && from[i] == any(f) }
+
 // nameChanged has a name looked up again, unless this mount's own request changed it, and its directory's listing and
 // attributes read again.
-func (f *FS) nameChanged(index, parent uint64, name string) {
-	if !f.names.take(nameKey{parent, name}) {
+func (f *FS) nameChanged(index, parent uint64, name string, own bool) {
+	if !own {
 		f.notes.Entry(index, parent, name, conn.ExpireOnly)
 	}
 	f.notes.Inode(index, parent, 0, 0)
+}
+
+// fileOf returns the node id of a resource's file: of a directory that of its .lock.
+func (f *FS) fileOf(ino uint64) uint64 {
+	if f.isDir(ino) {
+		return ino | lockBit
+	}
+	return ino
 }
 
 func (f *FS) isDir(ino uint64) bool {

@@ -31,6 +31,11 @@
 // directory's lock (LOOKUP MKNOD MKDIR UNLINK RMDIR RENAME SETATTR) must never wait for it: the notifier may be waiting
 // for that lock.
 //
+// # inotify
+//
+// The kernel raises inotify events of what is done through the mount itself. What is done elsewhere package inotify has it raise by
+// calls in the mount whose requests (raise.go) do nothing.
+//
 // # Errno
 //
 // errno.go holds the one table that turns an error of the layers below into an errno.

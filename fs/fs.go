@@ -11,6 +11,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/lockfs/lockfs/fs/conn"
+	"github.com/lockfs/lockfs/fs/inotify"
 	"github.com/lockfs/lockfs/lockd"
 	"github.com/lockfs/lockfs/lockd/process"
 	"github.com/lockfs/lockfs/lockd/state"
@@ -69,14 +70,14 @@ type FS struct {
 	serving   context.Context // ends with the mount
 	cease     func()          // ends it
 
-	loop  *conn.Loop     // nil without a kernel: in tests and benchmarks
-	notes *conn.Notifier // of loop
-	dev   uint64         // st_dev of the mount
+	loop   *conn.Loop      // nil without a kernel: in tests and benchmarks
+	notes  *conn.Notifier  // of loop
+	raiser *inotify.Raiser // nil: none
+	dev    uint64          // st_dev of the mount
 
 	handles  handles
 	aliases  aliases
 	specials specials
-	names    ownNames
 	opens    opens
 	ranges   rangeOwners
 	stop     []func()       // what OnUnmount undoes
@@ -143,6 +144,9 @@ func (f *FS) OpenFailed(_, fh uint64) { f.closeFile(f.handles.remove(fh)) }
 // call makes the lockd.Call of a request.
 func (f *FS) call(h *fuse.InHeader, cancel <-chan struct{}) *lockd.Call {
 	c := &lockd.Call{PID: h.Pid, UID: h.Uid, GID: h.Gid, Cancel: cancel}
+	if !isAlias(h.NodeId) { // the kernel raises the inotify events of an alias's inode
+		c.From = f
+	}
 	if f.loop != nil {
 		unique := h.Unique
 		c.Park = func() { f.loop.Park(unique) }

@@ -280,6 +280,7 @@ func (h *handle) ioctlValueSet(c *lockd.Call, payload, reply []byte) syscall.Err
 	value := w.setting
 	w.setting = nil
 	h.mu.Unlock()
+	c.From = nil // of an ioctl(2) the kernel raises no inotify event
 	if errno := h.replace(c, value); errno != 0 {
 		return errno
 	}

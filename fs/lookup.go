@@ -6,12 +6,16 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"github.com/lockfs/lockfs/fs/inotify"
 	"github.com/lockfs/lockfs/lockd/state"
 )
 
 // Lookup finds a name in a directory: an entry, .lock, .lockfs in the root, or an alias of one of them.
 func (f *FS) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
 	parent := h.NodeId
+	if f.raises(h) {
+		return f.raiseLookup(inotify.Name{Parent: parent, Name: name}, out)
+	}
 	if isSpecial(parent) || parent == rootIno && name == specialName {
 		return f.specialLookup(h, name, out)
 	}

@@ -47,13 +47,20 @@ func Mount(o MountOptions) (*Mounted, error) {
 	f.dev = unix.Mkdev(0, c.Number())
 	m := &Mounted{fs: f, conn: c, loop: conn.NewLoop(c, f, f), done: make(chan struct{})}
 	f.loop, f.notes = m.loop, m.loop.Notifier()
+	f.raiser = f.newRaiser(c, m.loop)
 	f.stop = append(f.stop, f.shared.watch(f), f.host.AddProbe(m.loop.Alive))
+	if f.raiser != nil {
+		f.stop = append(f.stop, f.raiser.Close)
+	}
 	go func() {
 		defer close(m.done)
 		m.err = m.loop.Serve()
 	}()
 	select {
 	case <-m.loop.Ready():
+		if f.raiser != nil {
+			f.raiser.Start()
+		}
 		return m, nil
 	case <-m.done:
 		if m.err == nil {

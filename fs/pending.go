@@ -38,9 +38,9 @@ type ending struct {
 func NewShared(host *lockd.Host) *Shared {
 	s := &Shared{host: host, pending: make(map[uint64]*ending)}
 	s.watching.Store(new([]*FS))
-	host.OnChange(func(index uint64, changes []state.Change) {
+	host.OnChange(func(index uint64, changes []state.Change, from []any) {
 		for _, f := range *s.watching.Load() {
-			f.changed(index, changes)
+			f.changed(index, changes, from)
 		}
 	})
 	host.OnLost(func() {
@@ -49,6 +49,16 @@ func NewShared(host *lockd.Host) *Shared {
 		}
 	})
 	return s
+}
+
+// blocking has a blocking AST shown to inotify watchers of the lock's file, if the lock still stands in the way a moment later.
+func (s *Shared) blocking(h *handle) {
+	stands := func() bool { return s.host.Blocks(&h.lock) }
+	for _, f := range *s.watching.Load() {
+		if f.raiser != nil {
+			f.raiser.Blocking(f.fileOf(h.ino), stands)
+		}
+	}
 }
 
 // watch has a mount told of changes from now on.

@@ -63,6 +63,7 @@ func (h *handle) Notice(n lockd.Notice) {
 	case lockd.NoticeBlocking:
 		h.notices.blast = true
 		h.notices.add(n)
+		h.fs.shared.blocking(h)
 	default:
 		h.notices.add(n)
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
+	"github.com/lockfs/lockfs/fs/inotify"
 	"github.com/lockfs/lockfs/lockd/state"
 	"github.com/lockfs/lockfs/lockd/state/statepb"
 )
@@ -30,6 +31,9 @@ func (f *FS) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.E
 
 func (f *FS) make(h *fuse.InHeader, name string, perm uint32, dir bool, out *fuse.EntryOut) fuse.Status {
 	parent := h.NodeId
+	if f.raises(h) {
+		return f.raiseMade(inotify.Name{Parent: parent, Name: name}, dir, out)
+	}
 	if errno := f.checkName(parent, name); errno != 0 {
 		return fuse.Status(errno)
 	}
@@ -50,8 +54,6 @@ func (f *FS) make(h *fuse.InHeader, name string, perm uint32, dir bool, out *fus
 			op.Perm |= syscall.S_ISGID
 		}
 	}
-	done := f.names.begin(nameKey{parent, name})
-	defer done()
 	res, err := f.host.Do(f.call(h, nil), &statepb.Command{Op: &statepb.Command_Make{Make: op}})
 	if err != nil {
 		f.expire(parent, name)
@@ -84,6 +86,9 @@ func (f *FS) Rmdir(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status
 
 func (f *FS) remove(h *fuse.InHeader, name string, dir bool) fuse.Status {
 	parent := h.NodeId
+	if f.raises(h) {
+		return permit(f.raiser.PermitsRemove(inotify.Name{Parent: parent, Name: name}, dir))
+	}
 	if errno := f.checkName(parent, name); errno != 0 {
 		return fuse.Status(errno)
 	}
@@ -102,8 +107,6 @@ func (f *FS) remove(h *fuse.InHeader, name string, dir bool) fuse.Status {
 	}
 	defer done()
 	op.Posix, op.Drop = orphan.posix, orphan.drop
-	own := f.names.begin(nameKey{parent, name})
-	defer own()
 	if _, err := f.host.Remove(f.call(h, nil), op); err != nil {
 		f.expire(parent, name)
 		return status(err, forTree)
@@ -117,9 +120,12 @@ func (f *FS) Rename(_ <-chan struct{}, in *fuse.RenameIn, oldName, newName strin
 	if in.Flags&^unix.RENAME_NOREPLACE != 0 {
 		return fuse.EINVAL
 	}
-	from, to := nameKey{in.NodeId, oldName}, nameKey{in.Newdir, newName}
-	for _, k := range []nameKey{from, to} {
-		if errno := f.checkName(k.parent, k.name); errno != 0 {
+	from, to := inotify.Name{Parent: in.NodeId, Name: oldName}, inotify.Name{Parent: in.Newdir, Name: newName}
+	if f.raises(&in.InHeader) {
+		return permit(f.raiser.PermitsMove(from, to))
+	}
+	for _, n := range []inotify.Name{from, to} {
+		if errno := f.checkName(n.Parent, n.Name); errno != 0 {
 			return fuse.Status(errno)
 		}
 	}
@@ -127,13 +133,13 @@ func (f *FS) Rename(_ <-chan struct{}, in *fuse.RenameIn, oldName, newName strin
 		return fuse.EPERM
 	}
 	view := f.host.View()
-	n, target := view.Lookup(from.parent, from.name), view.Lookup(to.parent, to.name)
+	n, target := view.Lookup(from.Parent, from.Name), view.Lookup(to.Parent, to.Name)
 	if n == nil {
-		f.expire(from.parent, from.name)
+		f.expire(from.Parent, from.Name)
 		return fuse.ENOENT
 	}
 	op := &statepb.Rename{
-		Parent: from.parent, Name: []byte(from.name), NewParent: to.parent, NewName: []byte(to.name),
+		Parent: from.Parent, Name: []byte(from.Name), NewParent: to.Parent, NewName: []byte(to.Name),
 		Noreplace: in.Flags&unix.RENAME_NOREPLACE != 0, Ino: n.Ino,
 	}
 	orphan, done, errno := f.orphan(target)
@@ -142,11 +148,9 @@ func (f *FS) Rename(_ <-chan struct{}, in *fuse.RenameIn, oldName, newName strin
 	}
 	defer done()
 	op.Posix, op.Drop = orphan.posix, orphan.drop
-	own := f.names.begin(from, to)
-	defer own()
 	if _, err := f.host.Rename(f.call(&in.InHeader, nil), op); err != nil {
-		f.expire(from.parent, from.name)
-		f.expire(to.parent, to.name)
+		f.expire(from.Parent, from.Name)
+		f.expire(to.Parent, to.Name)
 		return status(err, forTree)
 	}
 	f.removed(target)

@@ -252,7 +252,7 @@ func (h *handle) resizeThrough(c *lockd.Call, in *fuse.SetAttrIn) fuse.Status {
 	return status(h.commitThrough(c, owner, &statepb.Commit{Change: &statepb.Commit_Truncate{Truncate: in.Size}}), forTree)
 }
 
-// commit stores the batch, whatever state it is in, and waits for the answer. c may be nil. A spoiled batch gives
+// commit stores the batch, whatever state it is in, and waits for the answer. A spoiled batch gives
 // its error and stays; a commit that fails spoils the batch.
 func (h *handle) commit(c *lockd.Call) syscall.Errno {
 	h.mu.Lock()
@@ -262,7 +262,7 @@ func (h *handle) commit(c *lockd.Call) syscall.Errno {
 			break
 		}
 		h.mu.Unlock()
-		if c != nil && c.Park != nil {
+		if c.Park != nil {
 			c.Park()
 		}
 		<-committing // ends within the time for operations
@@ -412,10 +412,14 @@ func (h *handle) close() {
 		h.fs.closed(h.ino)
 		return
 	}
+	c := &lockd.Call{}
+	if !isAlias(h.node) {
+		c.From = h.fs
+	}
 	done := h.fs.shared.begin(h.ino)
 	h.fs.closing.Go(func() {
 		defer done()
-		if errno := h.commit(nil); errno != 0 {
+		if errno := h.commit(c); errno != 0 {
 			h.fs.log.Warn("the last commit of a closed descriptor", "ino", h.ino, "error", errno)
 		}
 		h.letGo()

@@ -178,6 +178,10 @@ func (f *FS) changeXattr(h *fuse.InHeader, name string, command func(ino uint64)
 	if errno := checkXattr(h, n, name); errno != 0 {
 		return fuse.Status(errno)
 	}
-	_, err := f.host.Do(f.call(h, nil), command(n.Ino))
+	c := f.call(h, nil)
+	if isLockFile(h.NodeId) {
+		c.From = nil
+	}
+	_, err := f.host.Do(c, command(n.Ino))
 	return status(err, forTree)
 }

@@ -8,9 +8,11 @@ import (
 // entry, in order, from the goroutine that applies. It is quick and never waits.
 func (h *Host) Applied(index uint64, changes []state.Change, view *state.View) {
 	old := h.view.Swap(view)
+	from := h.authors(changes)
 	for _, f := range h.onChange {
-		f(index, changes)
+		f(index, changes, from)
 	}
+	clear(from)
 	h.mu.Lock()
 	if h.phase == fresh || h.phase == closed {
 		h.mu.Unlock()
@@ -21,6 +23,52 @@ func (h *Host) Applied(index uint64, changes []state.Change, view *state.View) {
 		h.applied(&changes[i], step{rest: changes[i+1:], old: old, view: view})
 	}
 	h.unlock()
+}
+
+// authors finds who made the changes of the tree in an entry: for each the Call.From of who waits for the command, which is the one
+// that the session's next answer is to. The slice is used again for the next entry.
+func (h *Host) authors(changes []state.Change) []any {
+	session := h.sessionID.Load()
+	h.from = h.from[:0]
+	made := false // a change since the last answer
+	for i := range changes {
+		c := &changes[i]
+		switch {
+		case c.Session != session:
+		case c.Kind.Tree():
+			made = true
+		case c.Kind == state.Done && made:
+			h.from = madeBy(h.waitsFor(session, c.Seq), session, changes[:i], h.from)
+			made = false
+		}
+	}
+	return h.from
+}
+
+// madeBy appends for the changes that have no author yet the one that made all those of the session.
+func madeBy(author any, session uint64, changes []state.Change, from []any) []any {
+	for i := len(from); i < len(changes); i++ {
+		if c := &changes[i]; c.Session == session && c.Kind.Tree() {
+			from = append(from, author)
+		} else {
+			from = append(from, nil)
+		}
+	}
+	return from
+}
+
+// waitsFor returns the Call.From of who waits for the answer to a command, nil if nobody does.
+func (h *Host) waitsFor(session, seq uint64) any {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	q := h.queue
+	if q == nil || q.session != session || len(q.list) == 0 || seq < q.list[0].seq {
+		return nil
+	}
+	if at := seq - q.list[0].seq; at < uint64(len(q.list)) && q.list[at].done != nil {
+		return q.list[at].from
+	}
+	return nil
 }
 
 // step is where a change stands: what follows it in the entry, and the state before and after the entry.

@@ -29,7 +29,7 @@ func (h *Host) do(c *Call, cmd *statepb.Command, p *pending, wait patience) (Res
 	if cmd.TimeUnixNs == 0 {
 		cmd.TimeUnixNs = h.wall().UnixNano()
 	}
-	p.body = encode(cmd)
+	p.body, p.from = encode(cmd), c.from()
 	size := int64(len(p.body))
 	defer h.pendingBytes.Add(-size)
 	if h.pendingBytes.Add(size) > int64(h.cfg.Limits.Pending) {

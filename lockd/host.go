@@ -23,8 +23,9 @@ type Host struct {
 	log *slog.Logger
 
 	view       atomic.Pointer[state.View]
-	onChange   []func(index uint64, changes []state.Change) // set before Start
-	onLost     []func()                                     // set before Start
+	onChange   []func(index uint64, changes []state.Change, from []any) // set before Start
+	from       []any                                                    // of the entry being applied
+	onLost     []func()                                                 // set before Start
 	probes     probes
 	subsMu     sync.Mutex
 	subs       []*Subscription // replaced, never changed
@@ -150,8 +151,9 @@ func (c Config) withDefaults() Config {
 }
 
 // OnChange adds a function that is told of every entry applied, and of what a snapshot changed, by the goroutine that
-// applies, before anybody who waits for the entry goes on. It must be quick and not block. OnChange must be called before Start.
-func (h *Host) OnChange(f func(index uint64, changes []state.Change)) {
+// applies, before anybody who waits for the entry goes on. from[i], where from is so long, is the Call.From of whoever waits for the
+// command that made changes[i]; nil: nobody here does. It must be quick and not block. OnChange must be called before Start.
+func (h *Host) OnChange(f func(index uint64, changes []state.Change, from []any)) {
 	h.onChange = append(h.onChange, f)
 }
 

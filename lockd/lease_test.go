@@ -194,7 +194,7 @@ func TestOnLost(t *testing.T) {
 		m.Attach(h)
 		var lost, entries int
 		h.OnLost(func() { lost++ })
-		h.OnChange(func(index uint64, changes []state.Change) {
+		h.OnChange(func(index uint64, changes []state.Change, _ []any) {
 			if h.View().Index() != index {
 				t.Errorf("told of %d while the view is at %d", index, h.View().Index())
 			}

@@ -90,6 +90,7 @@ type Call struct {
 	GID    uint32          // of the thread
 	Cancel <-chan struct{} // closed when the caller was interrupted; nil: never
 	Park   func()          // called once, before waiting for the first time; may be nil
+	From   any             // told to OnChange beside the changes that the call's command makes, if it can be compared
 }
 
 // park calls Park unless it was called before.
@@ -98,6 +99,13 @@ func (c *Call) park() {
 		c.Park()
 		c.Park = nil
 	}
+}
+
+func (c *Call) from() any {
+	if c == nil {
+		return nil
+	}
+	return c.From
 }
 
 func (c *Call) cancel() <-chan struct{} {

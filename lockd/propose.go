@@ -32,6 +32,7 @@ type pending struct {
 	seq   uint64           // its number, 0: none yet
 	own   bool             // the table's, or nobody's: it ends with the session
 	lock  *Lock            // whose commit it is, may be nil
+	from  any              // Call.From of who waits
 	need  uint64           // the session that it makes sense in; 0: any
 	done  chan struct{}    // closed when answered; nil: nobody waits
 	late  func(Result)     // told of an answer that nobody waits for any more; not of one that was not seen

@@ -14,7 +14,7 @@ func (h *Host) Restored(view *state.View) {
 	}
 	changes := view.Since(old)
 	for _, f := range h.onChange {
-		f(view.Index(), changes)
+		f(view.Index(), changes, nil)
 	}
 	h.mu.Lock()
 	defer h.unlock()

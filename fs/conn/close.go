@@ -46,7 +46,7 @@ func (c *Conn) Abort() error {
 // somebody else has unmounted before, files are still open and fusectl is not mounted, it fails, and Serve ends only with
 // the next request. Not to be called by a handler.
 func (l *Loop) Close() error {
-	root, reachable := l.conn.openRoot()
+	root, reachable := l.conn.OpenRoot()
 	err := l.conn.Unmount()
 	if !l.serving.Load() {
 		if reachable {
@@ -95,18 +95,20 @@ func (l *Loop) closeUnreachable() error {
 	}
 }
 
-// openRoot opens the root of the mount, of which the daemon learns nothing; false if the mount is not at its place.
-// While it is open the connection does not end by an unmount.
+// OpenRoot opens the root of the mount, of which the daemon learns nothing; false if the mount is not at its place. While it is
+// open the connection does not end by an unmount, and umount(8) says that the mount is busy.
 //
-// It is there to wake the reader, which sleeps in a read(2) that nothing but a request ends: closing the descriptor does
+// Close has it to wake the reader, which sleeps in a read(2) that nothing but a request ends: closing the descriptor does
 // not, nor a signal, since Go's handlers restart it. (NOTIFY_RETRIEVE would cause a request, but for regular files
 // only.)
-func (c *Conn) openRoot() (fd int, ok bool) {
+func (c *Conn) OpenRoot() (fd int, ok bool) {
 	fd, err := unix.Open(c.mountPoint, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, false
 	}
-	if p, err := lookAt(fd); err != nil || p.mountID != c.mountID {
+	var st unix.Statx_t
+	err = unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st)
+	if err != nil || st.Mask&unix.STATX_MNT_ID == 0 || st.Mnt_id != c.mountID {
 		unix.Close(fd)
 		return -1, false
 	}

@@ -20,17 +20,31 @@ func (l *Loop) NotifyPoll(kh uint64) {
 // unanswered: use the Notifier but where that cannot be. An inode unknown to the kernel is not an error.
 func (l *Loop) InvalInode(ino uint64, off, length int64) error {
 	var b [outHeaderSize + 24]byte
-	body := b[outHeaderSize:]
+	return l.notify(codeInvalInode, invalInode(b[:], ino, off, length))
+}
+
+// invalInode fills the body of an InvalInode.
+func invalInode(message []byte, ino uint64, off, length int64) []byte {
+	body := message[outHeaderSize:]
 	native.PutUint64(body[0:], ino)
 	native.PutUint64(body[8:], uint64(off))
 	native.PutUint64(body[16:], uint64(length))
-	return l.notify(codeInvalInode, b[:])
+	return message
+}
+
+// Known reports whether the kernel has an inode, whose attributes it drops.
+func (l *Loop) Known(ino uint64) bool {
+	var b [outHeaderSize + 24]byte
+	message := invalInode(b[:], ino, -1, 0)
+	putOutHeader(message, len(message), codeInvalInode, 0)
+	return l.conn.notify(message) == nil
 }
 
 // InvalEntry drops a name from the kernel's cache, whether cached as present or as absent; flags may be ExpireOnly.
 // It blocks while the kernel holds the directory for a request that is unanswered (LOOKUP of a new name, MKNOD,
-// UNLINK, …): use the Notifier. A name or directory unknown to the kernel is not an error.
+// UNLINK, …), until the Notifier is stopped: use that. A name or directory unknown to the kernel is not an error.
 func (l *Loop) InvalEntry(parent uint64, name string, flags uint32) error {
+	l.held.await(parent, l.notifier.stop)
 	b := make([]byte, outHeaderSize+16+len(name)+1)
 	body := b[outHeaderSize:]
 	native.PutUint64(body[0:], parent)
@@ -42,6 +56,7 @@ func (l *Loop) InvalEntry(parent uint64, name string, flags uint32) error {
 
 // Delete is InvalEntry for a name that is gone: it also tells inotify watches of the child itself (IN_DELETE_SELF).
 func (l *Loop) Delete(parent, child uint64, name string) error {
+	l.held.await(parent, l.notifier.stop)
 	b := make([]byte, outHeaderSize+24+len(name)+1)
 	body := b[outHeaderSize:]
 	native.PutUint64(body[0:], parent)

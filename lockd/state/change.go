@@ -87,6 +87,9 @@ var kindNames = [numKinds]string{
 	HostSet: "host-set", HostRemoved: "host-removed",
 }
 
+// Tree reports whether it tells of a change of names, values or attributes.
+func (k Kind) Tree() bool { return k >= Made && k <= Invalidated }
+
 // String returns the kind's name.
 func (k Kind) String() string {
 	if k < numKinds && kindNames[k] != "" {

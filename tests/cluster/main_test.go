@@ -18,6 +18,7 @@ import (
 func TestMain(m *testing.M) {
 	harness.MainBuilt(m, map[string]harness.Program{
 		"actor": actor.Program, "count": count, "storm": storm, "lag": lag, "hold": hold, "watch": watch, "wakes": wakes,
+		"inotify": inotify, "delays": delays, "churn": churn,
 	})
 }
 

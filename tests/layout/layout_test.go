@@ -25,8 +25,9 @@ var mayImport = map[string][]string{
 	"lockd":         {"lockd/table", "lockd/state", "lockd/queue", "lockd/process"},
 	"cluster":       {"lockd", "lockd/duty", "lockd/state"},
 	"fs/conn":       {},
+	"fs/inotify":    {},
 	"fs/ioc":        {"lockd/queue"},
-	"fs":            {"fs/conn", "fs/ioc", "lockd", "lockd/state", "lockd/table", "lockd/queue", "lockd/process"},
+	"fs":            {"fs/conn", "fs/inotify", "fs/ioc", "lockd", "lockd/state", "lockd/table", "lockd/queue", "lockd/process"},
 	"cmd":           {"fs", "fs/ioc", "cluster", "lockd", "lockd/state", "lockd/queue"},
 }
 
