@@ -94,6 +94,8 @@ func (h *host) applied(changes []state.Change) {
 			if c.Session == h.former {
 				h.former = 0
 			}
+		case state.Deadlocked:
+			h.condemned(&c)
 		case state.Moved:
 			h.s.tracef("%s: inode %d moved to %d", h.name, c.Ino, c.NewParent)
 		case state.Removed:
@@ -118,6 +120,7 @@ func (h *host) opened(id uint64) {
 	}
 	h.s.tracef("%s: session %d", h.name, id)
 	h.session, h.seq, h.leaseEnd = id, 0, 0
+	h.told, h.answers = nil, nil
 	h.table.Session(id, h.view.TokenBase())
 	h.lease(h.sent)
 }
@@ -174,6 +177,10 @@ func (h *host) restore() {
 		}
 	}
 	h.table.Restored(h.view)
+	for _, x := range h.view.Cycles() {
+		k := x.Parties[0].Wait.ReportKey
+		h.condemned(&state.Change{Session: k.Session, Owner: k.ID})
+	}
 	if !lives {
 		h.rejoin()
 	} else {

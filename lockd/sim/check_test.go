@@ -162,22 +162,8 @@ func (s *sim) drain() {
 	}
 }
 
-// breakUp ends the deadlocks that are left.
-func (s *sim) breakUp() {
-	for _, h := range s.hosts {
-		for _, p := range h.procs {
-			if p.waits != nil && len(p.locks) > 0 {
-				h.onTime()
-				p.waits.cancel()
-				h.flush()
-			}
-			p.letGo()
-		}
-	}
-}
-
-// stuck: those who still wait do so for each other. One whom nobody excludes, and who is not behind somebody who
-// is excluded, waits for nothing.
+// stuck: nobody waits still. Those who do either wait for each other, a deadlock that nobody found, or one whom nobody excludes, and who
+// is not behind somebody who is excluded, waits for nothing.
 func (s *sim) stuck() {
 	var all, stuck []*lock
 	for _, h := range s.hosts {
@@ -189,7 +175,6 @@ func (s *sim) stuck() {
 			}
 			if p.waits != nil {
 				stuck = append(stuck, p.waits)
-				s.Stuck++
 			}
 		}
 	}
@@ -203,6 +188,23 @@ func (s *sim) stuck() {
 			s.failf("%s: %v has %v and waits for %v of inode %d at %d, and nobody is in its way",
 				k.p.h.name, k, k.Mode, k.Wanted, k.Ino, k.At())
 		}
+	}
+	if len(stuck) > 0 {
+		for _, k := range stuck {
+			s.situation(k.p.h.view.Ancestors(nil, k.Ino))
+		}
+		s.reports()
+		s.failf("%d are in a deadlock that nobody found", len(stuck))
+	}
+}
+
+// reports shows what the cluster was told and makes of it.
+func (s *sim) reports() {
+	for r := range s.raft.view.AllReports() {
+		s.tracef("report %+v", *r)
+	}
+	for _, x := range s.raft.view.Suspicions() {
+		s.tracef("suspicion %+v", *x)
 	}
 }
 

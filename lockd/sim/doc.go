@@ -22,7 +22,8 @@
 //   - a lock shows the newest value, and at the end every acknowledged commit is in it, none twice
 //   - each entry does the same on all hosts, and all states at one index are the same, snapshots in between or not
 //   - the invariants of the tables and of the state; a table believes of its host locks what the state says
+//   - a verdict ends the youngest wait of a cycle that stood when it was suspected, and that has had no victim yet
 //
-// At the end all trouble is over and everybody lets go; who still waits must be waiting for another, and once the
-// deadlocks are broken nobody may be left.
+// Processes have one thread, and the hosts tell of their locks and waits, late and now and then. At the end all trouble is over
+// and whoever does not wait lets go: every deadlock is found, and nobody may be left.
 package sim

@@ -52,6 +52,10 @@ type host struct {
 	seq      uint64
 	unacked  []*pending
 	again    bool // a resend is on its way
+
+	told     []*told // in this session, by id
+	lastTold uint64
+	answers  map[uint64]answer // to suspicions
 }
 
 // pending is a command that was sent and is not answered.
@@ -98,6 +102,8 @@ func (h *host) start() {
 	h.alive(10*ms, h.tick)
 	h.alive(100*ms, h.renew)
 	h.alive(200*ms, h.resend)
+	h.alive(h.s.cfg.report, h.report)
+	h.alive(50*ms, h.examine)
 	h.procs = nil
 	for range s.cfg.procs {
 		s.procs++

@@ -29,6 +29,7 @@ type lock struct {
 	name  string
 	asked queue.Mode // what it waits for
 	turn  int        // counts requests: a timer of an earlier one does nothing
+	since int64      // of the request
 	dead  bool       // released or lost
 	write bool       // a commit is under way
 }
@@ -162,8 +163,9 @@ func (k *lock) waiting(mode queue.Mode) {
 	k.p.waits, k.asked = k, mode
 	h.s.Waits++
 	k.turn++
+	k.since = h.s.now
 	turn := k.turn
-	h.after(5*ms+h.s.about(300*ms), func() {
+	h.after(5*ms+h.s.about(h.s.cfg.patience), func() {
 		if k.turn == turn && k.p.waits == k && !h.s.draining {
 			h.onTime()
 			k.cancel()

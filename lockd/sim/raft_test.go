@@ -157,6 +157,10 @@ func (r *raft) entry(entry []byte) []state.Change {
 			if c.Code == state.NotHolder || c.Code == state.Invalid {
 				r.refused(entry, c)
 			}
+		case state.Suspected:
+			s.suspected(c.ID)
+		case state.Deadlocked:
+			s.verdict(c)
 		case state.SessionRenewed:
 			s.Renewals++
 		case state.SessionEnded:

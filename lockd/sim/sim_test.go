@@ -102,10 +102,10 @@ func (s *sim) tracef(format string, args ...any) {
 
 // counts are what the runs did, to see that they do something.
 type counts struct {
-	Events, Entries, Grants, Cached, Waits, Refused, Lost, Deadlocks, Cancels, Commits, Removals, Moves, Stuck int
+	Events, Entries, Grants, Cached, Waits, Refused, Lost, Deadlocks, Cancels, Commits, Removals, Moves int
 
 	Crashes, Forgotten, Partitions, Pauses, LeaderPauses, Deafened, Silent, Elections, Survived, Stale, Snapshots int
-	Renewals, Expired, Digests                                                                                    int
+	Renewals, Expired, Digests, Suspicions, Verdicts, Selfs                                                       int
 }
 
 func (c *counts) add(d *counts) {

@@ -32,6 +32,8 @@ type sim struct {
 	raft     *raft
 	tokens   map[uint64]token
 	counters map[uint64]*counter // by inode
+	cycles   map[uint64]cycle    // by suspicion
+	victims  map[state.ReportKey]bool
 	draining bool
 	applied  int  // entries since the last look at the host locks
 	granted  bool // something was granted since the last look
@@ -52,6 +54,8 @@ type config struct {
 	sleep               float64 // that a process sleeps for a second between two steps, with its locks
 	idleMax             int
 	cohort              int
+	patience            int64 // how long a process waits, mean
+	report              int64 // how often a host tells of locks and waits
 }
 
 // event is something that will happen.
@@ -78,7 +82,8 @@ func (q *agenda) Pop() any {
 }
 
 func newSim(seed uint64) *sim {
-	s := &sim{seed: seed, rng: rand.New(rand.NewPCG(seed, 20)), tokens: map[uint64]token{}, counters: map[uint64]*counter{}}
+	s := &sim{seed: seed, rng: rand.New(rand.NewPCG(seed, 20)), tokens: map[uint64]token{}, counters: map[uint64]*counter{},
+		cycles: map[uint64]cycle{}, victims: map[state.ReportKey]bool{}}
 	pick := func(of ...float64) float64 { return of[s.rng.IntN(len(of))] }
 	s.cfg = config{
 		hosts: 1 + s.rng.IntN(5), procs: 1 + s.rng.IntN(5), files: 1 + s.rng.IntN(8),
@@ -88,6 +93,7 @@ func newSim(seed uint64) *sim {
 		depose: pick(0, 0, 0.1, 0.5), snapshot: pick(0, 0.5, 1), memory: pick(0, 0.5),
 		pace: int64(pick(0.3, 2, 10, 40) * float64(ms)), nested: pick(0, 0.2, 0.5), names: pick(0, 0, 0.02, 0.1),
 		sleep: pick(0, 0, 0.01, 0.1), idleMax: int(pick(1, 4, 1000)), cohort: int(pick(-1, 1, 8)),
+		patience: int64(pick(300, 2000) * float64(ms)), report: int64(pick(10, 50) * float64(ms)),
 	}
 	s.tracef("seed %d: %+v", seed, s.cfg)
 	return s
@@ -122,10 +128,8 @@ func (s *sim) run() {
 	s.depositions()
 	s.until(s.cfg.length)
 	s.drain()
-	s.untilQuiet(8 * second)
+	s.untilQuiet(25 * second)
 	s.stuck()
-	s.breakUp()
-	s.untilQuiet(15 * second)
 	s.settled()
 }
 
