@@ -167,36 +167,46 @@ func (o *options) standInLine(path string) (int, error) {
 	}
 }
 
-// openSlot opens a file of the semaphore without a lock. It makes it, with the permissions that its directory gives.
+// openSlot opens a file of the semaphore without a lock, and makes it, with the permissions that its directory gives.
 func openSlot(path string) (int, error) {
 	perm := uint32(0o666)
 	if stat, err := os.Stat(filepath.Dir(path)); err == nil {
 		perm &= uint32(stat.Mode().Perm())
 	}
+	for {
+		fd, view, err := tryOpen(path, perm)
+		switch {
+		case errors.Is(err, unix.ESTALE), errors.Is(err, unix.EINTR): // removed at this moment
+		case view == ioc.ViewDlmfs:
+			unix.Close(fd)
+			return 0, exit.Usagef("run", "--slots needs a mount of view lock or posix, and %s is in one of view dlmfs", path)
+		case err != nil:
+			return 0, openError(path, err)
+		default:
+			return fd, nil
+		}
+	}
+}
+
+func tryOpen(path string, perm uint32) (fd int, view ioc.View, err error) {
+	const flags = unix.O_RDONLY | unix.O_NOCTTY | unix.O_CLOEXEC | unix.O_NONBLOCK
 	mask := unix.Umask(0)
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CREAT|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, perm)
+	fd, err = unix.Open(path, flags|unix.O_CREAT, perm)
 	unix.Umask(mask)
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EROFS) {
-		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+		fd, err = unix.Open(path, flags, 0)
 	}
-	var info ioc.Info
-	switch {
-	case errors.Is(err, unix.ETXTBSY):
-		info.View = ioc.ViewDlmfs
-	case err != nil:
-		return 0, openError(path, err)
-	default:
-		if info, err = ioc.InfoOf(fd); err != nil || info.View == ioc.ViewDlmfs {
-			unix.Close(fd)
-		}
-		if err != nil {
-			return 0, exit.Of("run", path, err)
-		}
+	if errors.Is(err, unix.ETXTBSY) { // there every open locks
+		return -1, ioc.ViewDlmfs, nil
 	}
-	if info.View == ioc.ViewDlmfs {
-		return 0, exit.Usagef("run", "--slots needs a mount of view lock or posix, and %s is in one of view dlmfs", path)
+	if err != nil {
+		return -1, 0, err
 	}
-	return fd, nil
+	info, err := ioc.InfoOf(fd)
+	if err != nil {
+		unix.Close(fd)
+	}
+	return fd, info.View, err
 }
 
 // asks are the requests for slots.
