@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"os"
 	"regexp"
 	"strconv"
@@ -12,10 +13,10 @@ import (
 // TestCalm: the thread that is calmed is the monitor, which wakes up again and again while a goroutine runs; any other thread
 // of a process that has nothing else to do sleeps.
 func TestCalm(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("only root may change the slack of another thread")
-	}
-	if err := calm(); err != nil {
+	if err := calm(); errors.Is(err, os.ErrPermission) {
+		t.Log("not permitted here, and then all is as it was:", err)
+		return
+	} else if err != nil {
 		t.Fatal(err)
 	}
 	threads, err := os.Open("/proc/self/task")
