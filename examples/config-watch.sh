@@ -1,19 +1,22 @@
 #!/bin/sh
-# A configuration file that programs on all hosts watch: written whole in one place, it is the same everywhere a moment later,
-# and nobody ever reads half of it. Each program loads it when it starts and whenever it is told of a new value.
+# A configuration file that programs on all hosts watch, with inotify, as they would watch any file: written whole in one place,
+# it is the same everywhere a moment later, and nobody ever reads half of it.
 set -eu
 a=${LOCKS:-/locks} b=${LOCKS2:-$a} c=${LOCKS3:-$a}     # the mounts of three hosts; one host will do to try it
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-program() { # MOUNT NAME
-	exec 8<"$1/app.conf@events"                        # first this, so that no change is missed
+program() { # MOUNT NAME: loads the file when it starts and whenever it changes
+	mkfifo "$work/$2.changes"
+	inotifywait -m -e modify "$1/app.conf" >"$work/$2.changes" 2>"$work/$2.says" & watch=$!
+	exec 8<"$work/$2.changes"
+	until grep -q established "$work/$2.says"; do sleep 0.05; done   # from here on no change is missed
 	load "$@"
-	while read -r kind rest <&8; do
-		[ "$kind" = value ] || continue
+	until grep -q '^version=last' "$work/$2"; do
+		read -r change <&8
 		load "$@"
-		! grep -q '^version=last' "$work/$2" || return 0
 	done
+	kill $watch
 }
 load() { # MOUNT NAME
 	cat "$1/app.conf" >"$work/$2.new"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Leader election: whoever holds `leader` leads, and the value of the lock is the leader's address. The candidates, one on each
 # host, wait in the queue for their turn; when the leader dies the next one leads at once. Followers ask nobody: they read
-# the value, and the open of leader@events tells them of every change.
+# the value, and inotify tells them of every change, on all hosts.
 set -eu
 a=${LOCKS:-/locks} b=${LOCKS2:-$a} c=${LOCKS3:-$a}     # the mounts of three hosts; one host will do to try it
 work=$(mktemp -d)
@@ -15,20 +15,21 @@ candidate() { # MOUNT ADDRESS
 	' sh "$2" "$work"
 }
 
-follower() { # MOUNT
-	exec 8<"$1/leader@events"                          # from here on nothing is missed
-	: >"$work/follows"
-	while read -r kind rest <&8; do
-		[ "$kind" = value ] || continue
-		cat "$1/leader"
-		echo
+follower() { # MOUNT: says who leads after every change, of which its input tells
+	seen=
+	while read -r change; do
+		now=$(cat "$1/leader")
+		[ "$now" = "$seen" ] || echo "$now"
+		seen=$now
 	done
 }
 
 touch "$a/leader"
 until [ -e "$c/leader" ]; do sleep 0.05; done            # what one host makes another shows a moment later
-follower "$c" >"$work/log" & follower=$!
-until [ -e "$work/follows" ]; do sleep 0.05; done
+mkfifo "$work/changes"
+inotifywait -m -e modify "$c/leader" >"$work/changes" 2>"$work/says" & watch=$!
+follower "$c" <"$work/changes" >"$work/log" & follower=$!
+until grep -q established "$work/says" 2>/dev/null; do sleep 0.05; done
 
 candidate "$a" 10.0.0.1:80 & first=$!
 until [ -s "$work/serves.10.0.0.1:80" ]; do sleep 0.05; done
@@ -44,7 +45,8 @@ until [ -s "$work/serves.10.0.0.2:80" ]; do sleep 0.05; done
 until [ "$(wc -l <"$work/log")" = 2 ]; do sleep 0.05; done
 kill $second
 wait $second || true
-kill $follower
+kill $watch
+wait $follower
 until rm "$a/leader" 2>/dev/null; do sleep 0.05; done         # when it is known to be free on all hosts
 
 echo "the follower saw: $(paste -sd' ' "$work/log")"

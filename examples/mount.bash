@@ -22,7 +22,7 @@ declare -A lockfs_pid lockfs_args lockfs_killed
 
 lockfs_up() {
 	local hosts=${1:-1} host i
-	lockfs_needs getfattr attr flock util-linux || return 1
+	lockfs_needs getfattr attr flock util-linux inotifywait inotify-tools || return 1
 	[ "$(id -u)" = 0 ] || lockfs_needs fusermount3 fuse3 || return 1
 	lockfs_top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 	lockfs_dir=$(mktemp -d "$lockfs_top/demo.XXXXXX") || return 1
