@@ -128,8 +128,8 @@ func (h *Host) applied(c *state.Change, at step) {
 // answer gives the answer to a command to whoever waits for it.
 func (h *Host) answer(c *state.Change) {
 	q := h.queue
-	if q != nil && q.session == c.Session && c.Seq >= h.news.underway {
-		h.news.underway = 0
+	if q != nil && q.session == c.Session {
+		h.news.answered(c.Seq)
 	}
 	if q == nil || q.session != c.Session {
 		if q = h.former; q == nil || q.session != c.Session {

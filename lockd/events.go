@@ -14,8 +14,6 @@ type Filter struct {
 	Ino uint64
 	// Path, if not empty, is a path prefix: the notices of that path and of everything below.
 	Path string
-	// Here means that what happens to locks of other hosts' processes is of no interest, so these need not tell of it.
-	Here bool
 	// Sees, if not nil, reports whether what lies below all these directories may be seen, none if what it is has no name any more.
 	// A name that moves out of sight, or into it, is told as removed or created. It is called under the subscription's lock, must
 	// be quick and must not call the Host.

@@ -35,7 +35,7 @@ func (h *Host) Restored(view *state.View) {
 	h.table.Restored(view)
 	h.restoredSessions(own, step{old: old, view: view})
 	h.restoredDeadlocks(view)
-	h.news.underway = 0
+	h.news.answered(h.news.underway)
 	h.watchedBy(view)
 	for i := range changes {
 		h.noticeOf(&changes[i], step{old: old, view: view})

@@ -18,7 +18,7 @@ import (
 // A Tell goes before every command that is queued after what it tells of: whoever is granted what a host let go of is so after
 // all have been told of that. Where nobody watches nothing is told, and it costs nothing.
 
-// maxNews bounds what is kept to be told. What comes while so much waits is dropped, and its number is told.
+// maxNews bounds what is to be told and not answered yet. What comes while so much waits is dropped, and its number is told.
 const maxNews = 4 * state.MaxTold
 
 // news is what this host watches elsewhere, and what it has to tell those who watch here. Guarded by Host.mu.
@@ -28,6 +28,7 @@ type news struct {
 	list     []*statepb.Told
 	dropped  uint64
 	underway uint64 // number of the last Tell, until it is answered; 0: none
+	unheard  int    // notices in those that are not answered
 }
 
 // events are those of the state for the kinds that hosts tell each other.
@@ -63,11 +64,9 @@ func (h *Host) wants() []uint64 {
 	defer h.subsMu.Unlock()
 	inos := make(map[uint64]bool)
 	for _, s := range h.subs {
-		switch {
-		case s.filter.Here:
-		case s.filter.Ino != 0:
+		if s.filter.Ino != 0 {
 			inos[s.filter.Ino] = true
-		default:
+		} else {
 			inos[state.Root] = true
 		}
 	}
@@ -121,7 +120,7 @@ func (h *Host) tellOthers(n *Notice) {
 		!slices.ContainsFunc(n.above, func(d *state.Node) bool { return h.news.watched[d.Ino] }) {
 		return
 	}
-	if len(h.news.list) >= maxNews {
+	if len(h.news.list)+h.news.unheard >= maxNews {
 		h.news.dropped++
 		return
 	}
@@ -137,7 +136,7 @@ func (h *Host) tellOthers(n *Notice) {
 
 // tellNews queues what is to be told before anything else is queued.
 func (h *Host) tellNews() {
-	for n := &h.news; len(n.list) > 0; {
+	for n := &h.news; len(n.list) > 0 || n.dropped > 0 && n.underway == 0; {
 		told := n.list[:min(len(n.list), state.MaxTold)]
 		cmd := &statepb.Command{
 			TimeUnixNs: h.wall().UnixNano(),
@@ -148,17 +147,26 @@ func (h *Host) tellNews() {
 			n.list = nil
 		}
 		h.queue.add(&pending{own: true, named: cmd})
-		n.underway = h.queue.next - 1
+		n.underway, n.unheard = h.queue.next-1, n.unheard+len(told)
+	}
+}
+
+// answered takes note that a command was answered, and so all before it.
+func (n *news) answered(seq uint64) {
+	if seq >= n.underway {
+		n.underway, n.unheard = 0, 0
 	}
 }
 
 // newsPending reports whether there is something to tell now: one Tell is under way at a time, and gathers what comes meanwhile.
 func (h *Host) newsPending() bool {
-	return len(h.news.list) > 0 && h.news.underway == 0 && h.queue != nil
+	return (len(h.news.list) > 0 || h.news.dropped > 0) && h.news.underway == 0 && h.queue != nil
 }
 
 // forgetNews drops what the former session had to tell: with its end its locks have gone.
-func (h *Host) forgetNews() { h.news.list, h.news.dropped, h.news.underway = nil, 0, 0 }
+func (h *Host) forgetNews() {
+	h.news.list, h.news.dropped, h.news.underway, h.news.unheard = nil, 0, 0, 0
+}
 
 // nameProcesses fills in the names of processes in a command that shows them to other hosts. It looks into /proc, so no
 // mutex is held.
