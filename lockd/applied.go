@@ -177,6 +177,9 @@ func (h *Host) noticeOf(c *state.Change, at step) {
 		h.joined = c.Session
 		n = Notice{Kind: NoticeHostJoined, Time: n.Time, Index: c.Index, By: Party{Host: c.Host}}
 	case state.SessionEnded:
+		if c.Reason == state.Leave && lives(c.Host, v) {
+			return // one too many, of a host that asked more than once
+		}
 		n = Notice{Kind: NoticeHostLeft, Time: n.Time, Index: c.Index, By: Party{Host: c.Host}, Reason: c.Reason.String()}
 		h.publishHere(n)
 		if c.Reason != state.Leave && !at.own { // who leaves has told all of it
@@ -187,6 +190,16 @@ func (h *Host) noticeOf(c *state.Change, at step) {
 		return
 	}
 	h.publishHere(n)
+}
+
+// lives reports whether a host has a session.
+func lives(host string, v *state.View) bool {
+	for s := range v.Sessions() {
+		if s.Host == host {
+			return true
+		}
+	}
+	return false
 }
 
 // valueNotice tells of a new or invalid value, also the locks of the resource here but the one that committed it.

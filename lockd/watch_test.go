@@ -177,6 +177,30 @@ func TestWatchEndOfSession(t *testing.T) {
 	})
 }
 
+// TestLeavesTwice: a session that a host did not need is no host that has left.
+func TestLeavesTwice(t *testing.T) {
+	bubble(t, func(r *rig) {
+		s := r.h.Subscribe(lockd.Filter{})
+		for i, op := range []*statepb.Command{
+			{Op: &statepb.Command_OpenSession{OpenSession: &statepb.OpenSession{Host: "host1", Nonce: 77}}},
+			{Op: &statepb.Command_EndSession{EndSession: &statepb.EndSession{Reason: statepb.EndReason_LEAVE}}},
+		} {
+			if end := op.GetEndSession(); end != nil {
+				for x := range r.h.View().Sessions() {
+					end.Session = x.ID // the last one
+				}
+			}
+			r.m.Propose(state.Encode([]*statepb.Command{op}), func(error) {})
+			synctest.Wait()
+			want := []string{"host-joined by=host1"}
+			expect(t, lines(s), want[min(i, 1):]...)
+		}
+		if n := r.h.Session(); n == 0 {
+			t.Error("it has no session")
+		}
+	})
+}
+
 // TestWatchAgain: a host that lost its session says anew what it watches, and its readers learn that something may be missing.
 func TestWatchAgain(t *testing.T) {
 	bubble(t, func(r *rig) {
