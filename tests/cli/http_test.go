@@ -146,7 +146,7 @@ func figures(t *testing.T, text string) map[string]string {
 
 // TestHTTP: metrics, health, readiness and the page of one host, and what strangers do not get.
 func TestHTTP(t *testing.T) {
-	d, a := startHTTP(t)
+	d, a := startHTTP(t, "--drain", "1m")
 	d.shell(t, "mkdir $M/open; mkdir -m 700 $M/closed; touch $M/open/seen $M/closed/hidden")
 	release := d.hold(t, "exec 9<>$M/open/seen 8<>$M/closed/hidden")
 	if health, ready := a.get("/healthz"), a.get("/readyz"); health != "ok\n" || ready != "ok\n" {

@@ -45,8 +45,8 @@ func TestReports(t *testing.T) {
 		})
 	}
 	type costs struct {
-		cpu                           [3]float64 // seconds, of each host
-		entries, log, snapshot, state float64
+		cpu                 [3]float64 // seconds, of each host
+		entries, log, state float64    // of a; the last two in bytes
 	}
 	now := func() (x costs) {
 		for i := range x.cpu {
