@@ -8,7 +8,7 @@
 //	         poll(2) POLLERR  the lock is lost     ────► --on-loss       ▼
 //	                                                              its exit code
 //
-// With --slots the lock is EX on one of N files of a directory: see slots.go.
+// With --slots the lock is EX on one of N files of a directory: see slots.go and asks.go.
 //
 // The descriptor is inherited by CMD unless -o says otherwise: whoever survives of CMD keeps the lock.
 package run
