@@ -67,23 +67,11 @@ type logLimits struct {
 
 var defaultLogLimits = logLimits{entries: 32 << 10, bytes: 16 << 20, trailing: 4096, trailingBytes: 8 << 20, segment: 4 << 20}
 
-// The figures of raft. A cluster must have a new leader within 2 s; a leader alone in its cluster waits for nobody.
 const (
-	heartbeatTimeout = 500 * time.Millisecond // without a word from the leader, before a follower stands for election
-	electionTimeout  = 500 * time.Millisecond
-	leaseTimeout     = 500 * time.Millisecond // when a leader without a quorum steps down
-	maxAppend        = 128                    // entries in one append to the log and one message to a follower
-	cachedEntries    = 256                    // for followers that are a little behind
+	maxAppend        = 128 // entries in one append to the log and one message to a follower
+	cachedEntries    = 256 // for followers that are a little behind
 	transportTimeout = 3 * time.Second
 	transportPool    = 3
-)
-
-// What an idle cluster costs is mostly raft's messages, of which there are three kinds. A leader sends heartbeats each tenth to
-// fifth of its own heartbeat timeout, so it takes a longer one than its followers (Node.pace); and every commitTimeout, or twice
-// that, a message that tells of commits, which hints have told of by then.
-const (
-	leaderHeartbeat = time.Second
-	commitTimeout   = 500 * time.Millisecond
 )
 
 // entryOverhead is about what an entry takes in the log beside its data.

@@ -69,7 +69,7 @@ func (d *duty) replaced(view *state.View) {
 // renew takes a host's renewal into the next entry.
 func (d *duty) renew(session uint64, stamp int64) {
 	d.mu.Lock()
-	d.core.Renew(session, stamp)
+	d.core.Renew(d.now(), session, stamp)
 	d.act()
 	leading := d.core.Leading()
 	d.mu.Unlock()

@@ -142,7 +142,7 @@ func (n *Node) Start(host Host) error {
 		return fmt.Errorf("lockfs: start this host's part in the cluster: %w", err)
 	}
 	n.leading.Go(n.tenures)
-	for _, f := range []func(){n.snapshots, n.follow, n.members, n.announce} {
+	for _, f := range []func(){n.snapshots, n.follow, n.members, n.announce, n.miss} {
 		n.ended.Go(f)
 	}
 	n.serve()
@@ -219,61 +219,6 @@ func (n *Node) startRaft() error {
 		return err
 	}
 	return nil
-}
-
-// hurry makes the only voter of its cluster stand for election now and not after a heartbeat's timeout: nobody else can
-// be the leader. raft looks for the leader at once when that timeout is made shorter.
-func (n *Node) hurry() error {
-	f := n.raft.GetConfiguration()
-	if err := f.Error(); err != nil {
-		return err
-	}
-	servers := f.Configuration().Servers
-	if len(servers) != 1 || string(servers[0].ID) != n.id() || servers[0].Suffrage != raft.Voter {
-		return nil
-	}
-	n.pacing.Lock()
-	defer n.pacing.Unlock()
-	if n.slow { // it leads already
-		return nil
-	}
-	longer := n.reloadable(n.trailing)
-	longer.ElectionTimeout++
-	longer.HeartbeatTimeout++
-	if err := n.raft.ReloadConfig(longer); err != nil {
-		return err
-	}
-	return n.raft.ReloadConfig(n.reloadable(n.trailing))
-}
-
-// reloadable is what raft may be told while it runs; n.pacing is held.
-func (n *Node) reloadable(trailing uint64) raft.ReloadableConfig {
-	c := raft.ReloadableConfig{
-		TrailingLogs: trailing, SnapshotInterval: 24 * time.Hour, SnapshotThreshold: 1 << 62,
-		HeartbeatTimeout: heartbeatTimeout, ElectionTimeout: electionTimeout,
-	}
-	if n.slow {
-		c.HeartbeatTimeout, c.ElectionTimeout = leaderHeartbeat, leaderHeartbeat
-	}
-	return c
-}
-
-// pace has raft send heartbeats as a leader does, or wait for them as the others do.
-func (n *Node) pace(leads bool) {
-	n.pacing.Lock()
-	defer n.pacing.Unlock()
-	n.slow = leads
-	if err := n.raft.ReloadConfig(n.reloadable(n.trailing)); err != nil {
-		n.log.Warn("raft does not take its timeouts", "err", err)
-	}
-}
-
-// trail sets how many entries the next snapshot leaves before it.
-func (n *Node) trail(entries uint64) error {
-	n.pacing.Lock()
-	defer n.pacing.Unlock()
-	n.trailing = entries
-	return n.raft.ReloadConfig(n.reloadable(entries))
 }
 
 // Propose appends an entry to the log. It returns at once; done is called, once and never from within Propose, when the

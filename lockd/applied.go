@@ -19,8 +19,16 @@ func (h *Host) Applied(index uint64, changes []state.Change, view *state.View) {
 		return
 	}
 	h.onTime()
+	var renewals, own bool
 	for i := range changes {
-		h.applied(&changes[i], step{rest: changes[i+1:], old: old, view: view})
+		c := &changes[i]
+		if c.Kind == state.SessionRenewed {
+			renewals, own = true, own || c.Session == h.lease.session
+		}
+		h.applied(c, step{rest: changes[i+1:], old: old, view: view})
+	}
+	if renewals {
+		h.keepStep(h.cfg.Now(), own)
 	}
 	h.unlock()
 }

@@ -13,7 +13,8 @@ import (
 
 // How a session's time to live is divided (DESIGN 3.2).
 const (
-	renewals   = 10 // renewals asked for in one time to live
+	renewals   = 5  // renewals in one time to live
+	retries    = 10 // a renewal that was not applied is repeated so often in one time to live
 	marginPart = 40 // the lease ends this part of it earlier than the cluster's session: 2.5%
 )
 
@@ -21,7 +22,7 @@ const (
 const (
 	briskTick = 25 * time.Millisecond
 	briskFor  = 2 * time.Second
-	maxTick   = 500 * time.Millisecond
+	maxTick   = time.Second
 	reopen    = 200 * time.Millisecond // between two attempts to open a session
 )
 
@@ -32,8 +33,11 @@ type lease struct {
 	halfway  int64 // jeopardy from then on
 	end      int64
 	edge     int64 // the next of the two: what a request has to look at
-	renewed  int64 // when a renewal was last sent
 	jeopardy bool
+
+	renewed int64 // when a renewal was last sent
+	due     int64 // when the next is to be sent
+	step    int64 // when one is due once that which was sent is applied; 0: an interval after that
 }
 
 // opening is the attempt to open a session.
@@ -131,7 +135,7 @@ func (h *Host) tick() {
 
 // period returns when to tick next: at the latest when the lease comes to its middle or end.
 func (h *Host) period(now int64) time.Duration {
-	period := min(maxTick, h.cfg.SessionTTL/renewals)
+	period := min(maxTick, h.cfg.SessionTTL/retries)
 	if h.lease.session == 0 || now < h.brisk || h.reports.pending() {
 		period = min(period, briskTick)
 	}
@@ -139,7 +143,7 @@ func (h *Host) period(now int64) time.Duration {
 		period = min(period, followTick)
 	}
 	if h.lease.session != 0 {
-		period = min(period, time.Duration(h.lease.edge-now))
+		period = min(period, time.Duration(h.lease.edge-now), time.Duration(h.lease.due-now))
 	}
 	return max(period, time.Millisecond)
 }
@@ -174,11 +178,32 @@ func (l *lease) setEdge(now int64) {
 
 // renewal returns the session to be renewed now, 0 for none.
 func (h *Host) renewal(now int64, alive bool) uint64 {
-	if h.lease.session == 0 || !alive || now-h.lease.renewed < int64(h.cfg.SessionTTL/renewals)*9/10 {
+	l := &h.lease
+	if l.session == 0 || !alive || now < l.due {
 		return 0
 	}
-	h.lease.renewed = now
-	return h.lease.session
+	l.renewed, l.due = now, now+int64(h.cfg.SessionTTL/retries)
+	return l.session
+}
+
+// keepStep sees an entry of renewals, applied now, and decides when this host's next is due. Hosts keep step: one that was not
+// in the entry and would be due within half an interval renews at once, and from then on when those of the entry do. So the
+// leader gathers the renewals of all hosts into one entry an interval, and an idle cluster writes no more than that.
+func (h *Host) keepStep(now int64, own bool) {
+	l := &h.lease
+	interval := int64(h.cfg.SessionTTL / renewals)
+	switch {
+	case l.session == 0:
+	case own && l.step != 0:
+		l.due, l.step = l.step, 0
+	case own:
+		l.due = now + interval
+	case l.renewed > l.start: // under way
+		l.step = now + interval
+	case l.due-now <= interval/2:
+		l.due, l.step = now, now+interval
+		h.prodded = true
+	}
 }
 
 // renewedAt extends the lease: a renewal that was sent then was applied.
@@ -280,7 +305,7 @@ func (h *Host) sessionOpened(c *state.Change, v *state.View) {
 	start := o.stamp
 	o.retire()
 	*o = opening{stale: o.stale}
-	h.lease = lease{session: c.Session, renewed: start}
+	h.lease = lease{session: c.Session, renewed: start, due: start + int64(h.cfg.SessionTTL/renewals)}
 	h.sessionID.Store(c.Session)
 	h.setLease(start)
 	h.queue = &proposals{session: c.Session, next: 1}

@@ -29,15 +29,18 @@ import (
 	"github.com/lockfs/lockfs/lockd/state/statepb"
 )
 
-// tenth is the part of a session's time to live in which renewals are gathered, and after which an end that was proposed
-// and not applied is proposed again.
-const tenth = 10
+// Parts of a session's time to live.
+const (
+	tenth     = 10  // between two entries of renewals, and until an end that was proposed and not applied is proposed again
+	hundredth = 100 // the first renewal waits so long for others
+)
 
 // Duty is one host's. It is not safe for use by several goroutines.
 type Duty struct {
 	leading  bool
 	sessions map[uint64]session // while leading
 	pending  map[uint64]int64   // session to stamp: renewals not proposed yet
+	first    int64              // when the first of them came
 	gathered int64              // when the last renewals were proposed
 }
 
@@ -103,7 +106,10 @@ func (d *Duty) Applied(now int64, changes []state.Change) {
 }
 
 // Renew takes a host's renewal, sent when its own clock showed stamp; of one session's the newest counts.
-func (d *Duty) Renew(session uint64, stamp int64) {
+func (d *Duty) Renew(now int64, session uint64, stamp int64) {
+	if len(d.pending) == 0 {
+		d.first = now
+	}
 	if old, there := d.pending[session]; !there || stamp > old {
 		d.pending[session] = stamp
 	}
@@ -134,8 +140,8 @@ func (d *Duty) Next() (at int64, ok bool) {
 	return at, at != math.MaxInt64
 }
 
-// gather returns when the renewals that are there are to be proposed: a tenth of the shortest time to live among them
-// after the last.
+// gather returns when the renewals that are there are to be proposed: a hundredth of the shortest time to live among them after
+// the first of them came, and a tenth after the last that were proposed.
 func (d *Duty) gather() int64 {
 	most := state.MaxTTL
 	for id := range d.pending {
@@ -143,7 +149,7 @@ func (d *Duty) gather() int64 {
 			most = min(most, s.ttl)
 		}
 	}
-	return d.gathered + int64(most)/tenth
+	return max(d.first+int64(most)/hundredth, d.gathered+int64(most)/tenth)
 }
 
 // Due returns what is to be proposed now, in one entry, and which sessions that ends. wall is the time of day in ns, for

@@ -108,7 +108,7 @@ func (r *script) line(t *testing.T, line string) {
 		var session uint64
 		var stamp int64
 		fmt.Sscan(args, &session, &stamp)
-		r.d.Renew(session, stamp)
+		r.d.Renew(r.now, session, stamp)
 	case "lose", "find":
 		r.lost = verb == "lose"
 	default:

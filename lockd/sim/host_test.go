@@ -180,7 +180,7 @@ func (h *host) renew() {
 	if h.session == 0 {
 		return
 	}
-	h.duty.Renew(h.session, h.local())
+	h.duty.Renew(h.mono(), h.session, h.local())
 	h.act()
 	h.handOver()
 }

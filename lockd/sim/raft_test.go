@@ -321,7 +321,7 @@ func (h *host) handOver() {
 	}
 	h.send(func(to *host) {
 		for session, stamp := range list {
-			to.duty.Renew(session, stamp)
+			to.duty.Renew(to.mono(), session, stamp)
 		}
 		to.act()
 	})
