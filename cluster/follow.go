@@ -39,6 +39,7 @@ func (n *Node) follow() {
 	defer n.raft.DeregisterObserver(o)
 	var failing time.Time // since when the link to this leader cannot be made
 	pause := time.Duration(0)
+	var end succession
 	for was := (leader{}); ; {
 		now := n.leader()
 		if now != was {
@@ -48,6 +49,7 @@ func (n *Node) follow() {
 		if now.id != "" && string(now.id) != n.id() {
 			worked, err := n.linked(now, changes)
 			n.doubt(err)
+			end.ended(n, now, worked, err)
 			switch {
 			case worked:
 				pause, failing = 0, time.Time{}

@@ -196,7 +196,11 @@ func (h *hinter) send(to raft.Server, c *commit) hintOutcome {
 		PrevLogEntry: c.index, PrevLogTerm: c.term, LeaderCommitIndex: c.index,
 	}
 	var resp raft.AppendEntriesResponse
-	switch err := h.trans.AppendEntries(to.ID, to.Address, &req, &resp); {
+	err := h.trans.AppendEntries(to.ID, to.Address, &req, &resp)
+	if err != nil { // the connection may have been an old one
+		err = h.trans.AppendEntries(to.ID, to.Address, &req, &resp)
+	}
+	switch {
 	case err != nil:
 		return hintDropped
 	case resp.Success:

@@ -149,10 +149,10 @@ func TestHintRefused(t *testing.T) {
 		err      error
 		min, max int
 	}{
-		{"does not have it yet", raft.AppendEntriesResponse{LastLog: 19, Term: 7}, nil, 5, 40},
+		{"does not have it yet", raft.AppendEntriesResponse{LastLog: 19, Term: 7}, nil, 20, 120},
 		{"has another log", raft.AppendEntriesResponse{LastLog: 20, Term: 7}, nil, 1, 1},
 		{"has a newer term", raft.AppendEntriesResponse{LastLog: 19, Term: 8}, nil, 1, 1},
-		{"is gone", raft.AppendEntriesResponse{}, errors.New("gone"), 1, 1},
+		{"is gone", raft.AppendEntriesResponse{}, errors.New("gone"), 2, 2},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			var last time.Time
@@ -163,7 +163,7 @@ func TestHintRefused(t *testing.T) {
 			hintTest(t, answer, func(h *hinter, _ *fakeLeads, trans *fakeTransport) {
 				started := time.Now()
 				h.committed(20, 7)
-				time.Sleep(time.Second)
+				time.Sleep(2 * hintFor)
 				synctest.Wait()
 				if n := len(trans.sent); n < x.min || n > x.max || last.Sub(started) > hintFor+maxHintPause {
 					t.Errorf("%d hints, the last after %v", n, last.Sub(started))

@@ -63,7 +63,7 @@ type Node struct {
 	outside        atomic.Bool              // this host is no member any more
 
 	pacing   sync.Mutex
-	slow     bool   // this host leads, see pace
+	missed   bool   // the leader is, see pace
 	trailing uint64 // see trail
 
 	tenureState tenureState
@@ -186,7 +186,7 @@ func (n *Node) self() wire.Identity {
 func (n *Node) startRaft() error {
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(n.id())
-	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = heartbeatTimeout, electionTimeout, leaseTimeout
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = calmTimeout, calmTimeout, leaseTimeout
 	c.CommitTimeout = commitTimeout
 	c.MaxAppendEntries, c.BatchApplyCh = maxAppend, true
 	c.TrailingLogs = n.config.limits.trailing

@@ -8,21 +8,19 @@ import (
 )
 
 // The figures of raft. What an idle cluster costs is mostly its messages, of which there are three kinds. A leader sends
-// heartbeats each tenth to fifth of its own heartbeat timeout, so it takes a longer one than its followers (Node.pace); and every
+// heartbeats each tenth to fifth of its heartbeat timeout, so that is calmTimeout while there is a leader (Node.pace); and every
 // commitTimeout, or twice that, a message that tells of commits, which hints have told of by then.
 const (
-	heartbeatTimeout = 800 * time.Millisecond // without a word from the leader, before a follower stands for election
-	electionTimeout  = heartbeatTimeout       // and again, at least
-	leaseTimeout     = heartbeatTimeout       // when a leader without a quorum steps down
-	leaderHeartbeat  = 2500 * time.Millisecond
-	commitTimeout    = time.Second
+	missTimeout   = 1200 * time.Millisecond // without a word from the leader, before it is missed and an election begins
+	leaseTimeout  = missTimeout             // without a word from a quorum, before a leader steps down
+	calmTimeout   = 4 * time.Second
+	commitTimeout = 2 * time.Second
 )
 
 // electionSlot is how long it takes to be elected, mostly.
 const electionSlot = 50 * time.Millisecond
 
-// hurry makes the only voter of its cluster stand for election now and not after a heartbeat's timeout: nobody else can
-// be the leader. raft looks for the leader at once when that timeout is made shorter.
+// hurry makes the only voter of its cluster stand for election now: nobody else can be the leader.
 func (n *Node) hurry() error {
 	f := n.raft.GetConfiguration()
 	if err := f.Error(); err != nil {
@@ -32,29 +30,46 @@ func (n *Node) hurry() error {
 	if len(servers) != 1 || string(servers[0].ID) != n.id() || servers[0].Suffrage != raft.Voter {
 		return nil
 	}
-	return n.stand()
+	return n.pace(true)
 }
 
-// stand has raft look for the leader now, and stand for election if it heard nothing of one for heartbeatTimeout.
-func (n *Node) stand() error {
+// pace has raft wait for missTimeout if the leader is missed, and else for calmTimeout. When the timeout becomes shorter raft looks
+// at once when it last heard of the leader.
+func (n *Node) pace(missed bool) error {
 	n.pacing.Lock()
 	defer n.pacing.Unlock()
-	if n.slow { // it leads already
+	if n.missed == missed {
 		return nil
 	}
-	longer := n.reloadable(n.trailing)
-	longer.ElectionTimeout++
-	longer.HeartbeatTimeout++
-	if err := n.raft.ReloadConfig(longer); err != nil {
-		return err
-	}
+	n.missed = missed
 	return n.raft.ReloadConfig(n.reloadable(n.trailing))
 }
 
-// miss stands for election soon after the leader fell silent. raft alone looks at random moments, each one to two
-// heartbeatTimeouts after the one before, and so might take three of them.
+// reloadable is what raft may be told while it runs; n.pacing is held.
+func (n *Node) reloadable(trailing uint64) raft.ReloadableConfig {
+	timeout := calmTimeout
+	if n.missed {
+		timeout = missTimeout
+	}
+	return raft.ReloadableConfig{
+		TrailingLogs: trailing, SnapshotInterval: 24 * time.Hour, SnapshotThreshold: 1 << 62,
+		HeartbeatTimeout: timeout, ElectionTimeout: timeout,
+	}
+}
+
+// trail sets how many entries the next snapshot leaves before it.
+func (n *Node) trail(entries uint64) error {
+	n.pacing.Lock()
+	defer n.pacing.Unlock()
+	n.trailing = entries
+	return n.raft.ReloadConfig(n.reloadable(entries))
+}
+
+// miss has this host stand for election soon after the leader fell silent. (raft alone looks at random moments, each one to two of
+// its timeouts after the one before, and so might take three of them.)
 func (n *Node) miss() {
-	look := time.NewTimer(heartbeatTimeout)
+	began := time.Now()
+	look := time.NewTimer(missTimeout)
 	defer look.Stop()
 	for {
 		select {
@@ -62,27 +77,31 @@ func (n *Node) miss() {
 			return
 		case <-look.C:
 		}
-		wait := n.patience(time.Now())
-		if wait <= 0 {
-			if err := n.stand(); err != nil {
-				n.log.Warn("raft does not take its timeouts", "err", err)
-			}
-			wait = heartbeatTimeout
+		missed, again := n.patience(began)
+		if err := n.pace(missed); err != nil {
+			n.log.Warn("raft does not take its timeouts", "err", err)
 		}
-		look.Reset(wait)
+		look.Reset(again)
 	}
 }
 
-// patience is how long this host has to wait for the leader before it stands for election. Who may not stand, or leads, need not
-// look soon.
-func (n *Node) patience(now time.Time) time.Duration {
-	const long = 4 * heartbeatTimeout
-	heard := n.raft.LastContact()
-	if n.raft.State() != raft.Follower || heard.IsZero() {
-		return long
+// patience says whether the leader is missed, at the latest since began, and when to ask again. Who leads, or has no vote, misses
+// nobody.
+func (n *Node) patience(began time.Time) (missed bool, again time.Duration) {
+	const later = 4 * missTimeout
+	switch n.raft.State() {
+	case raft.Candidate:
+		return true, missTimeout
+	case raft.Follower:
+	default:
+		return false, later
 	}
-	if left := heartbeatTimeout - now.Sub(heard); left > 0 {
-		return left
+	now, heard := time.Now(), n.raft.LastContact()
+	if heard.Before(began) {
+		heard = began
+	}
+	if left := missTimeout - now.Sub(heard); left > 0 {
+		return false, left
 	}
 	var voters []string
 	for _, s := range n.book.configured() {
@@ -93,9 +112,15 @@ func (n *Node) patience(now time.Time) time.Duration {
 	slices.Sort(voters)
 	rank := slices.Index(voters, n.id())
 	if rank < 0 {
-		return long
+		return false, later
 	}
-	return untilTurn(now, rank, len(voters))
+	n.pacing.Lock()
+	missed = n.missed // already: raft goes on by itself
+	n.pacing.Unlock()
+	if turn := untilTurn(now, rank, len(voters)); turn > 0 && !missed {
+		return false, turn
+	}
+	return true, missTimeout
 }
 
 // untilTurn is how long it is until the turn of a voter. Two that stand at once get each the vote of the other's supporters and
@@ -107,34 +132,4 @@ func untilTurn(now time.Time, rank, voters int) time.Duration {
 		return 0
 	}
 	return round - into
-}
-
-// reloadable is what raft may be told while it runs; n.pacing is held.
-func (n *Node) reloadable(trailing uint64) raft.ReloadableConfig {
-	c := raft.ReloadableConfig{
-		TrailingLogs: trailing, SnapshotInterval: 24 * time.Hour, SnapshotThreshold: 1 << 62,
-		HeartbeatTimeout: heartbeatTimeout, ElectionTimeout: electionTimeout,
-	}
-	if n.slow {
-		c.HeartbeatTimeout, c.ElectionTimeout = leaderHeartbeat, leaderHeartbeat
-	}
-	return c
-}
-
-// pace has raft send heartbeats as a leader does, or wait for them as the others do.
-func (n *Node) pace(leads bool) {
-	n.pacing.Lock()
-	defer n.pacing.Unlock()
-	n.slow = leads
-	if err := n.raft.ReloadConfig(n.reloadable(n.trailing)); err != nil {
-		n.log.Warn("raft does not take its timeouts", "err", err)
-	}
-}
-
-// trail sets how many entries the next snapshot leaves before it.
-func (n *Node) trail(entries uint64) error {
-	n.pacing.Lock()
-	defer n.pacing.Unlock()
-	n.trailing = entries
-	return n.raft.ReloadConfig(n.reloadable(entries))
 }

@@ -12,10 +12,12 @@ func (n *Node) tenures() {
 		select {
 		case leads := <-n.leads:
 			barrier = nil
-			n.pace(leads)
 			if !leads {
 				n.end()
 				continue
+			}
+			if err := n.pace(false); err != nil {
+				n.log.Warn("raft does not take its timeouts", "err", err)
 			}
 			b := make(chan error, 1)
 			barrier = b

@@ -22,7 +22,7 @@ const (
 const (
 	briskTick = 25 * time.Millisecond
 	briskFor  = 2 * time.Second
-	maxTick   = time.Second
+	maxTick   = 2 * time.Second
 	reopen    = 200 * time.Millisecond // between two attempts to open a session
 )
 
@@ -135,7 +135,7 @@ func (h *Host) tick() {
 
 // period returns when to tick next: at the latest when the lease comes to its middle or end.
 func (h *Host) period(now int64) time.Duration {
-	period := min(maxTick, h.cfg.SessionTTL/retries)
+	period := maxTick
 	if h.lease.session == 0 || now < h.brisk || h.reports.pending() {
 		period = min(period, briskTick)
 	}

@@ -57,7 +57,7 @@ type Member struct {
 const (
 	probeEvery    = 2 * time.Second
 	probeFor      = 1 * time.Second
-	gossipEvery   = 1 * time.Second
+	gossipEvery   = 2 * time.Second
 	reconnect     = 10 * time.Second // between attempts to find those that failed
 	forgetAfter   = 24 * time.Hour
 	tcpTimeout    = 3 * time.Second
