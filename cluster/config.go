@@ -43,6 +43,7 @@ type Config struct {
 	limits     logLimits                  // zero: defaultLogLimits
 	openIn     func([]Mount) (Use, error) // nil: inUse
 	goneAfter  time.Duration              // 0: goneAfter
+	miss, calm time.Duration              // 0: missTimeout, calmTimeout
 	fastGossip bool                       // failures are found at once
 
 	bootID string // empty: BootID
@@ -89,6 +90,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.goneAfter == 0 {
 		c.goneAfter = goneAfter
+	}
+	if c.miss == 0 {
+		c.miss, c.calm = missTimeout, calmTimeout
 	}
 	if c.OpTimeout == 0 {
 		c.OpTimeout = 5 * time.Second

@@ -186,7 +186,7 @@ func (n *Node) self() wire.Identity {
 func (n *Node) startRaft() error {
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(n.id())
-	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = calmTimeout, calmTimeout, leaseTimeout
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = n.config.calm, n.config.calm, n.config.miss
 	c.CommitTimeout = commitTimeout
 	c.MaxAppendEntries, c.BatchApplyCh = maxAppend, true
 	c.TrailingLogs = n.config.limits.trailing

@@ -11,8 +11,8 @@ import (
 // heartbeats each tenth to fifth of its heartbeat timeout, so that is calmTimeout while there is a leader (Node.pace); and every
 // commitTimeout, or twice that, a message that tells of commits, which hints have told of by then.
 const (
-	missTimeout   = 1200 * time.Millisecond // without a word from the leader, before it is missed and an election begins
-	leaseTimeout  = missTimeout             // without a word from a quorum, before a leader steps down
+	// Without a word from the leader before it is missed and an election begins, and from a quorum before a leader steps down.
+	missTimeout   = 1200 * time.Millisecond
 	calmTimeout   = 4 * time.Second
 	commitTimeout = 2 * time.Second
 )
@@ -47,9 +47,9 @@ func (n *Node) pace(missed bool) error {
 
 // reloadable is what raft may be told while it runs; n.pacing is held.
 func (n *Node) reloadable(trailing uint64) raft.ReloadableConfig {
-	timeout := calmTimeout
+	timeout := n.config.calm
 	if n.missed {
-		timeout = missTimeout
+		timeout = n.config.miss
 	}
 	return raft.ReloadableConfig{
 		TrailingLogs: trailing, SnapshotInterval: 24 * time.Hour, SnapshotThreshold: 1 << 62,
@@ -69,7 +69,7 @@ func (n *Node) trail(entries uint64) error {
 // its timeouts after the one before, and so might take three of them.)
 func (n *Node) miss() {
 	began := time.Now()
-	look := time.NewTimer(missTimeout)
+	look := time.NewTimer(n.config.miss)
 	defer look.Stop()
 	for {
 		select {
@@ -88,10 +88,10 @@ func (n *Node) miss() {
 // patience says whether the leader is missed, at the latest since began, and when to ask again. Who leads, or has no vote, misses
 // nobody.
 func (n *Node) patience(began time.Time) (missed bool, again time.Duration) {
-	const later = 4 * missTimeout
+	later := 4 * n.config.miss
 	switch n.raft.State() {
 	case raft.Candidate:
-		return true, missTimeout
+		return true, n.config.miss
 	case raft.Follower:
 	default:
 		return false, later
@@ -100,7 +100,7 @@ func (n *Node) patience(began time.Time) (missed bool, again time.Duration) {
 	if heard.Before(began) {
 		heard = began
 	}
-	if left := missTimeout - now.Sub(heard); left > 0 {
+	if left := n.config.miss - now.Sub(heard); left > 0 {
 		return false, left
 	}
 	var voters []string
@@ -120,7 +120,7 @@ func (n *Node) patience(began time.Time) (missed bool, again time.Duration) {
 	if turn := untilTurn(now, rank, len(voters)); turn > 0 && !missed {
 		return false, turn
 	}
-	return true, missTimeout
+	return true, n.config.miss
 }
 
 // untilTurn is how long it is until the turn of a voter. Two that stand at once get each the vote of the other's supporters and
