@@ -80,13 +80,13 @@ func TestRenewalsAreGathered(t *testing.T) {
 		d.open("b", 2)
 		d.lead(true, d.state.View)
 		time.Sleep(3 * time.Second)
-		d.renew(1, 100) // at once: the last were long ago
-		d.renew(2, 200) // within a tenth of the TTL: together
+		d.renew(1, 100) // waits a hundredth of the TTL for others
+		d.renew(2, 200) // together
 		time.Sleep(500 * time.Millisecond)
-		d.renew(1, 101)
+		d.renew(1, 101) // a tenth of the TTL after the last
 		d.renew(1, 102) // the newest counts
 		time.Sleep(5 * time.Second)
-		d.want(t, "3.0 renew 1@100", "4.0 renew 1@102 2@200")
+		d.want(t, "3.1 renew 1@100 2@200", "4.1 renew 1@102")
 		// Without the lead they are kept.
 		d.lead(false, nil)
 		d.renew(2, 201)
@@ -106,13 +106,13 @@ func TestSessionsExpire(t *testing.T) {
 		time.Sleep(8 * time.Second)
 		d.lead(true, d.state.View) // afresh from here: until 18
 		time.Sleep(6 * time.Second)
-		d.renew(2, 7) // applied at 14, as entry 3: until 24
+		d.renew(2, 7) // applied at 14.1, as entry 3: until 24.1
 		time.Sleep(5 * time.Second)
-		d.want(t, "14.0 renew 2@7", "18.0 end 1 renewed 1")
+		d.want(t, "14.1 renew 2@7", "18.0 end 1 renewed 1")
 		d.open("c", 3) // at 19, as entry 5
 		d.lost.Store(true)
 		time.Sleep(8 * time.Second)
-		d.want(t, "24.0 end 2 renewed 3", "25.0 end 2 renewed 3", "26.0 end 2 renewed 3", "27.0 end 2 renewed 3")
+		d.want(t, "24.1 end 2 renewed 3", "25.1 end 2 renewed 3", "26.1 end 2 renewed 3")
 		d.lead(false, nil)
 		time.Sleep(time.Minute)
 		d.want(t)
