@@ -103,8 +103,11 @@ func (t *Table) gives(r *resource, use, has queue.Mode, next queue.Entry[*Lock],
 	stands := func(wanted queue.Mode) bool {
 		return !queue.Compatible(has, wanted) && queue.Compatible(use, wanted)
 	}
+	// What a conversion here waits for is not given up for a try: it would be asked for again in the same command, and had, since
+	// conversions go first, for ever if the try is behind another request. At the next tick the try is told that it is in use.
+	converts := waiting && next.Convert && has.Covers(next.Wanted)
 	for _, try := range r.tries() {
-		if use == queue.None || stands(try.wanted) { // even NL stands in the way of a removal
+		if use == queue.None || stands(try.wanted) && !converts { // even NL stands in the way of a removal
 			return true
 		}
 	}
