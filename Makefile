@@ -56,6 +56,10 @@ sim-long: ## the simulation with SEEDS (20000) seeds
 chaos: ## leaders killed, trees stormed, slots fought for and names watched on several hosts, CHAOS (10) times as often as make test does
 	LOCKFS_CHAOS=$(CHAOS) $(GO) test -count=1 -timeout 0 -v -run 'TestLeaderKilled|TestTree|TestInotify|TestExclusion' ./tests/cluster
 
+.PHONY: deadlocks
+deadlocks: ## 1000 random runs on several hosts in fake time, half of them without a deadlock
+	LOCKFS_DEADLOCK_RUNS=500 $(GO) test -count=1 -timeout 0 -run TestRandomDeadlocks -v ./lockd
+
 .PHONY: bench
 bench: build ## what calls cost, beside go-fuse's loopback doing the same; then 100,000 locks
 	LOCKFS_BIN=build/lockfs tests/bench/run.sh
