@@ -23,8 +23,10 @@
 //
 // Names, listings and attributes are cached by the kernel for as long as the lease lasts at most. Values are not: a
 // read through the page cache takes the size from the attributes and the bytes from a page, so that one which meets a
-// change could see the length of one value with the bytes of another. Every descriptor is FOPEN_DIRECT_IO (a mapping
-// has pages all the same).
+// change could see the length of one value with the bytes of another. That is so for a value of a single page too: the
+// kernel takes no lock that would keep the size from changing between the two, a WRITE to another descriptor's batch and an
+// open with O_TRUNC move it at once, and who reads until the end, as cat(1) does, would append the rest of a longer new value.
+// Every descriptor is FOPEN_DIRECT_IO (a mapping has pages all the same).
 //
 // Every change that the log brings is told to the kernel by the notifier, in order; the replies to OPEN, SETLK(W) and
 // IOCTL wait, with a bound, until it has told all that this host has applied. Requests that the kernel sends under a
