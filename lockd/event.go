@@ -88,7 +88,7 @@ func (h *Host) blocking(l *Lock, e *table.Event) {
 		s, _ := h.View().Session(e.Asker.Session)
 		n.By = Party{Host: s.Host, PID: e.Asker.PID, Comm: e.Asker.Comm}
 	}
-	if mode && l.Listener != nil {
+	if mode && l.Listener != nil && l.t.Flags&queue.NoBAST == 0 {
 		h.counts.Blocking++
 		h.tellListener(l, n)
 	}

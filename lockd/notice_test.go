@@ -277,14 +277,18 @@ func TestBlockingOncePerMode(t *testing.T) {
 		if r.h.Blocks(l) {
 			t.Error("it still blocks somebody")
 		}
-		r.ask(5, lockd.Request{Ino: ino, Mode: queue.PR, Flags: queue.NoBAST, Wait: time.Second}).ends(lockd.ErrTimeout)
-		if got := rec.kinds(); got != "" {
-			t.Errorf("told %q of a request with nobast", got)
-		}
 		r.ask(6, lockd.Request{Ino: ino, Mode: queue.PR, Wait: time.Second}).ends(lockd.ErrTimeout)
 		if got := rec.kinds(); got != "blocking:PR" {
 			t.Errorf("told %q", got)
 		}
+		r.h.Release(l)
+		r.h.Lock(call(1), l, lockd.Request{Ino: ino, Mode: queue.EX, Flags: queue.NoBAST})
+		s := r.h.Subscribe(lockd.Filter{Ino: ino})
+		r.ask(7, lockd.Request{Ino: ino, Mode: queue.PR, Wait: time.Second}).ends(lockd.ErrTimeout)
+		if got := rec.kinds(); got != "" {
+			t.Errorf("with nobast, told %q", got)
+		}
+		expect(t, lines(s), fmt.Sprintf("blocking mode=EX wanted=PR by=host1:7 comm=commH path=/a token=%d", l.Token()))
 	})
 }
 

@@ -24,7 +24,7 @@ func notices() *cobra.Command {
 		Short: "take the notices that wait on a descriptor",
 		Long: `notices takes what was told to the lock of a descriptor and nobody took yet, oldest first, one a line: that another is
 blocked by it (the blocking AST of VMS), that it was granted, lost, chosen to break a deadlock, or that the value
-changed. What one process takes, another that shares the descriptor does not see.`,
+changed. A lock that holds up nobody any more has no blocking notices left. What one process takes, another that shares the descriptor does not see.`,
 		Example: `  exec 9<>/locks/a
   lockfs notices 9 -w 60 && exec 9>&-    # let go as soon as somebody asks`,
 		Args: arguments(1, 1, "FD"),

@@ -27,7 +27,7 @@ const (
 	// AltCW takes CW where the mode asked for, and PR if AltPR is set too,
 	// cannot be had (DLM_LKF_ALTCW).
 	AltCW
-	// NoBAST is carried: nobody is told that this lock blocks them.
+	// NoBAST is carried: whoever has the lock is not told that it blocks others.
 	NoBAST
 	// NoDlckWt is carried: the wait is not part of a deadlock (LCK$M_NODLCKWT).
 	NoDlckWt

@@ -10,9 +10,6 @@ import (
 
 // tell tells those who hold l up at r.
 func (t *Table) tell(l *Lock, r *resource) {
-	if l.Flags&queue.NoBAST != 0 {
-		return
-	}
 	mode := l.needs(r)
 	for b := range r.q.Blockers(l) {
 		switch {
@@ -54,11 +51,8 @@ func (t *Table) blocks(l *Lock) {
 		t.emit(Event{Kind: Blocking, Lock: l, Mode: w.wanted, Asker: w.told.by, Ino: w.ino})
 	}
 	if l.res.q.Waiters() > 0 {
-		for _, w := range l.res.q.Blocked(l) {
-			if w.Flags&queue.NoBAST == 0 {
-				t.emit(Event{Kind: Blocking, Lock: l, Mode: w.needs(l.res), By: w, Ino: l.res.ino})
-				break
-			}
+		if blocked := l.res.q.Blocked(l); len(blocked) > 0 {
+			t.emit(Event{Kind: Blocking, Lock: l, Mode: blocked[0].needs(l.res), By: blocked[0], Ino: l.res.ino})
 		}
 	}
 	intent := l.Mode.Intent()
@@ -72,11 +66,8 @@ func (t *Table) blocks(l *Lock) {
 		if a.q.Waiters() == 0 {
 			continue
 		}
-		for _, w := range a.q.BlockedShared(intent) {
-			if w.Flags&queue.NoBAST == 0 {
-				t.emit(Event{Kind: Blocking, Lock: l, Mode: w.needs(a), By: w, Ino: a.ino})
-				break
-			}
+		if blocked := a.q.BlockedShared(intent); len(blocked) > 0 {
+			t.emit(Event{Kind: Blocking, Lock: l, Mode: blocked[0].needs(a), By: blocked[0], Ino: a.ino})
 		}
 	}
 }

@@ -211,6 +211,7 @@ func eventCrowd(t *testing.T, c *harness.Cluster) {
 	holder := actor.Start(t, c.Hosts[0].Lock)
 	holder.Must("ok", "open f rdwr,creat crowd")
 	list := watchers(t, c, "crowd@events")
+	holder.Must("ok", "mknod after") // passes through the log, so its host knows by now who watches
 	order := filepath.Join(t.TempDir(), "order")
 	var comers []*harness.Pending
 	asked := 0
