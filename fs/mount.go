@@ -97,6 +97,9 @@ func (m *Mounted) Unmount() error { return m.conn.Unmount() }
 // Close unmounts and ends the serving, whatever is still open; it returns when all of it has ended. Locks of
 // descriptors that are open are released.
 func (m *Mounted) Close() error {
+	if m.fs.raiser != nil {
+		m.fs.raiser.Close() // while its calls are still answered
+	}
 	err := m.loop.Close()
 	<-m.done
 	return err

@@ -36,8 +36,6 @@ func (m raised) Known(node uint64) bool { return m.loop.Known(node) }
 
 func (m raised) Expire(parent uint64, name string) { m.loop.InvalEntry(parent, name, conn.ExpireOnly) }
 
-func (m raised) Hold(dirs ...uint64) (release func()) { return m.loop.HoldDirs(dirs...) }
-
 func (m raised) Settle(index uint64, stop <-chan struct{}) {
 	m.loop.Notifier().Wait(index, stop, time.Duration(math.MaxInt64))
 }

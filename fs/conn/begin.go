@@ -58,6 +58,10 @@ func (l *Loop) begin() {
 	if l.settings.Load() == nil {
 		return
 	}
+	var err error
+	if l.aside, err = newAside(l.conn.fd); err != nil {
+		l.logger.Warn("a daemon that is killed may hang, with its clients", "error", err)
+	}
 	l.notifier.start()
 	close(l.ready)
 }

@@ -25,7 +25,8 @@
 // Some notifications block: INVAL_ENTRY as long as the kernel holds the directory for a request of ours, INVAL_INODE
 // of pages as long as a cached READ is unanswered. They are queued to a Notifier, whose one goroutine may hang
 // without holding anybody up. A reply that must not overtake the invalidations of what it has seen waits for them,
-// with a bound, by Notifier.Wait.
+// with a bound, by Notifier.Wait. Those of names are written by a thread with a device of its own, so that a daemon can be
+// killed meanwhile: see aside.
 //
 // # Ending
 //

@@ -27,6 +27,7 @@ type Loop struct {
 	server   *fuse.ProtocolServer
 	poller   Poller
 	notifier *Notifier
+	aside    *aside // from INIT on; nil: there is none
 	logger   *slog.Logger
 
 	// current is the unique of the request that the holder of the reading role is handling, 0 while it reads or
@@ -52,7 +53,6 @@ type Loop struct {
 	err        error         // what ended the reading; belongs to the role
 
 	waiting  atomic.Int64           // how many are parked
-	held     heldDirs               // for them, and for calls of the daemon's own
 	requests [opcodes]atomic.Uint64 // by opcode; the last: all above
 
 	mu     sync.Mutex
@@ -73,7 +73,6 @@ type frame struct {
 	keptIn, keptOut   *[]byte  // those buffers, once the request has parked
 	attr              uint64   // the inode whose attributes to drop after the reply
 	after             []func() // what else to do then
-	release           func()   // of the directories that it holds, once it has parked; nil: none
 
 	_        [0]uint64 // aligns smallIn and smallOut
 	smallIn  [768]byte
@@ -145,6 +144,9 @@ func (l *Loop) Serve() error {
 	l.reader()
 	l.goroutines.Wait()
 	l.notifier.end()
+	if l.aside != nil {
+		l.aside.close()
+	}
 	l.conn.closeDevice()
 	l.fs.OnUnmount()
 	return l.err
@@ -226,9 +228,6 @@ func (l *Loop) serve(request []byte) bool {
 	}
 	op := f.op
 	l.reply(f, reply)
-	if f.release != nil {
-		f.release()
-	}
 	l.leave(f)
 	if inline && wakes[op%opcodes] && l.waiting.Load() > 0 {
 		runtime.Gosched()
@@ -276,7 +275,6 @@ func (l *Loop) leave(f *frame) {
 	}
 	f.in[0], f.out[0], f.keptIn, f.keptOut = nil, nil, nil, nil
 	f.largeIn, f.largeOut, f.attr, f.after = false, false, 0, nil
-	f.release = nil
 	f.cancel, f.interrupted = nil, false
 	l.frames.Put(f)
 }

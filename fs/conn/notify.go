@@ -42,35 +42,46 @@ func (l *Loop) Known(ino uint64) bool {
 
 // InvalEntry drops a name from the kernel's cache, whether cached as present or as absent; flags may be ExpireOnly.
 // It blocks while the kernel holds the directory for a request that is unanswered (LOOKUP of a new name, MKNOD,
-// UNLINK, …), until the Notifier is stopped: use that. A name or directory unknown to the kernel is not an error.
+// UNLINK, …): use the Notifier. A name or directory unknown to the kernel is not an error.
 func (l *Loop) InvalEntry(parent uint64, name string, flags uint32) error {
-	l.held.await(parent, l.notifier.stop)
 	b := make([]byte, outHeaderSize+16+len(name)+1)
 	body := b[outHeaderSize:]
 	native.PutUint64(body[0:], parent)
 	native.PutUint32(body[8:], uint32(len(name)))
 	native.PutUint32(body[12:], flags)
 	copy(body[16:], name)
-	return l.notify(codeInvalEntry, b)
+	return l.notifyAside(codeInvalEntry, b)
 }
 
 // Delete is InvalEntry for a name that is gone: it also tells inotify watches of the child itself (IN_DELETE_SELF).
 func (l *Loop) Delete(parent, child uint64, name string) error {
-	l.held.await(parent, l.notifier.stop)
 	b := make([]byte, outHeaderSize+24+len(name)+1)
 	body := b[outHeaderSize:]
 	native.PutUint64(body[0:], parent)
 	native.PutUint64(body[8:], child)
 	native.PutUint32(body[16:], uint32(len(name)))
 	copy(body[24:], name)
-	return l.notify(codeDelete, b)
+	return l.notifyAside(codeDelete, b)
 }
 
 // notify writes a notification whose body is in place behind the room for the header. What the kernel does not know
 // or cannot drop is nothing to it; a connection that has ended is an error.
 func (l *Loop) notify(code int32, message []byte) error {
 	putOutHeader(message, len(message), code, 0)
-	err := l.conn.notify(message)
+	return refused(l.conn.notify(message))
+}
+
+// notifyAside is notify for what waits for a directory.
+func (l *Loop) notifyAside(code int32, message []byte) error {
+	if l.aside == nil {
+		return l.notify(code, message)
+	}
+	putOutHeader(message, len(message), code, 0)
+	return refused(l.aside.notify(message))
+}
+
+// refused returns the error of a notification, nil if it is only that the kernel does not have what it is of.
+func refused(err error) error {
 	switch {
 	case err == nil, errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.EBUSY),
 		errors.Is(err, unix.ENOTDIR):

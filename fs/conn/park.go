@@ -23,9 +23,6 @@ func (l *Loop) Park(unique uint64) {
 		f.keptOut, l.out = l.out, l.buffer()
 	}
 	l.waiting.Add(1)
-	if dirs := f.holds(); dirs != nil {
-		f.release = l.held.hold(dirs...)
-	}
 	l.mu.Lock()
 	l.parked[unique] = f
 	cancel := l.ending

@@ -11,21 +11,13 @@ import (
 const (
 	opLookup      = 1
 	opGetattr     = 3
-	opSetattr     = 4
-	opMknod       = 8
-	opMkdir       = 9
-	opUnlink      = 10
-	opRmdir       = 11
-	opRename      = 12
 	opOpen        = 14
 	opRead        = 15
 	opWrite       = 16
 	opRelease     = 18
 	opFsync       = 20
-	opSetxattr    = 21
 	opGetxattr    = 22
 	opListxattr   = 23
-	opRemovexattr = 24
 	opFlush       = 25
 	opInit        = 26
 	opOpendir     = 27
@@ -37,7 +29,6 @@ const (
 	opIoctl       = 39
 	opPoll        = 40
 	opReaddirplus = 44
-	opRename2     = 45
 	opTmpfile     = 51
 
 	opcodes = 64 // more than there are

@@ -5,7 +5,7 @@
 //	changes of the log ──► Raiser: what watchers have not been shown yet, each name and node once
 //	                          │ a goroutine, when the kernel has been told what is stale
 //	                          ▼
-//	                       Thread: mknod mkdir unlink rmdir rename utimensat ──► kernel: IN_CREATE, IN_DELETE, …
+//	          thread.Thread: mknod mkdir unlink rmdir rename utimensat ──► kernel: IN_CREATE, IN_DELETE, …
 //	                                                                               │ LOOKUP MKNOD UNLINK RENAME SETATTR
 //	                       Raiser.Shown, Raiser.Permits ◄── package fs ◄───────────┘ of that very thread
 //
@@ -25,6 +25,6 @@
 // # Not hanging
 //
 // A thread in a request to its own process cannot be killed, and would keep the device open for ever if the process is: see
-// [Thread]. The call of a name waits as any client's does for the lock of the directory, at most for the operations of others
+// package thread. The call of a name waits as any client's does for the lock of the directory, at most for the operations of others
 // there. Nobody waits for the Raiser.
 package inotify

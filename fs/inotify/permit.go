@@ -3,7 +3,7 @@ package inotify
 // What package fs asks when a request comes of the Raiser's own thread, and of no other. No such request ever does anything.
 
 // Own reports whether a request of that thread is the Raiser's own.
-func (r *Raiser) Own(thread uint32) bool { return thread == r.thread.id && thread != 0 }
+func (r *Raiser) Own(thread uint32) bool { return thread == r.thread.ID() }
 
 // Shown returns what a name leads to as far as watchers know; differs is false if that is as it is.
 func (r *Raiser) Shown(n Name) (e Entry, differs bool) {

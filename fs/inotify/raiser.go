@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/lockfs/lockfs/fs/thread"
 )
 
 // Mount is the mount on which events are raised.
@@ -17,8 +19,6 @@ type Mount interface {
 	Known(node uint64) bool
 	// Expire has the kernel look a name up again.
 	Expire(parent uint64, name string)
-	// Hold tells that a call is about to be made that holds directories; release must be called after it.
-	Hold(dirs ...uint64) (release func())
 	// Settle waits until the kernel was told of all that an entry of the log made stale, or stop is closed.
 	Settle(index uint64, stop <-chan struct{})
 }
@@ -45,7 +45,7 @@ type Raiser struct {
 	mount  Mount
 	tree   Tree
 	logger *slog.Logger
-	thread *Thread
+	thread *thread.Thread
 
 	work chan struct{} // capacity 1
 	stop chan struct{}
@@ -76,12 +76,12 @@ const maxPending = 16384
 
 // New makes a Raiser, which does nothing yet but to note what it is told.
 func New(o Options) (*Raiser, error) {
-	thread, err := NewThread()
+	calls, err := thread.New()
 	if err != nil {
 		return nil, err
 	}
 	return &Raiser{
-		mount: o.Mount, tree: o.Tree, logger: o.Logger, thread: thread,
+		mount: o.Mount, tree: o.Tree, logger: o.Logger, thread: calls,
 		work: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 		nodes: make(map[uint64]Event), blocked: make(map[uint64]func() bool),
 	}, nil
@@ -100,15 +100,19 @@ func (r *Raiser) Start() {
 // closeTime bounds how long Close waits for a call that hangs, which it should not once the connection has ended.
 const closeTime = 10 * time.Second
 
-// Close ends a Raiser. A call under way must be at an end or come to one: the connection has ended.
+// Close ends a Raiser. A call under way must be at an end or come to one: requests are still answered, or the connection has ended.
 func (r *Raiser) Close() {
 	r.mu.Lock()
+	again, started := r.closed, r.started
 	r.closed = true
-	started := r.started
 	r.mu.Unlock()
-	close(r.stop)
+	if !again {
+		close(r.stop)
+	}
 	if !started {
-		r.thread.Close()
+		if !again {
+			r.thread.Close()
+		}
 		return
 	}
 	select {

@@ -79,9 +79,7 @@ func (r *Raiser) show(s *Step) error {
 		if !s.Made {
 			r.expire(s.Name)
 		}
-		release := r.mount.Hold(s.Name.Parent, s.To.Parent)
 		r.thread.Do(func() { err = r.take(s, from, to) })
-		release()
 		if err == nil || r.stopped() {
 			return nil
 		}
@@ -144,8 +142,6 @@ func (r *Raiser) touch(node uint64, events Event) (err error) {
 		return unix.ENOENT
 	}
 	r.expire(way.lies...)
-	release := r.mount.Hold(node)
-	defer release()
 	r.thread.Do(func() { err = r.setTimes(way, n.Name, events) })
 	return err
 }

@@ -1,4 +1,5 @@
-package inotify
+// Package thread has calls made by a thread that a killed daemon does not leave behind.
+package thread
 
 import (
 	"fmt"
@@ -12,12 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Thread is a thread of this process with a table of descriptors of its own, in which none of the process's are.
+// Thread is a thread of this process with a table of descriptors of its own, in which are none of the process's but those that it was
+// given.
 //
-// A thread that waits for the answer to a request of a FUSE file system cannot be killed. If that is to come from its own process,
-// and that is killed, it never comes; and while the thread is there with the process's descriptors, the device stays open, so that
-// the connection, which would end the request, does not end either: nothing but an abort from outside helps. This thread has
-// not got the device: it is closed with the other threads, the request ends, and with it the thread.
+// A thread that waits in the kernel for the answer to a request of a FUSE file system, or for a lock that somebody has who waits for one,
+// cannot be killed. If the answer is to come from its own process, and that is killed, it never comes; and while the thread is there
+// with the process's descriptors, the device stays open, so that the connection, which would end the request, does not end
+// either: nothing but an abort from outside helps. A Thread has not got the device: that is closed with the other threads, the
+// requests that they were to answer end, and with them the thread.
 type Thread struct {
 	id   uint32
 	jobs chan func()
@@ -25,14 +28,18 @@ type Thread struct {
 	gone chan struct{} // closed when the thread has nothing more to do
 }
 
-// NewThread starts a thread, which Close ends.
-func NewThread() (*Thread, error) {
+// New starts a thread, which Close ends. It gets these descriptors, under the same numbers; they are still the process's too.
+func New(descriptors ...int) (*Thread, error) {
 	// Go's own: any thread of it may have to wake its poller, which is there from the first timer on.
 	time.AfterFunc(time.Hour, func() {}).Stop()
 	own, err := pollerDescriptors()
 	if err != nil {
 		return nil, err
 	}
+	for _, fd := range descriptors {
+		own = append(own, uint(fd))
+	}
+	slices.Sort(own)
 	t := &Thread{jobs: make(chan func()), done: make(chan struct{}), gone: make(chan struct{})}
 	began := make(chan error, 1)
 	go t.run(own, began)
@@ -100,7 +107,7 @@ func unshareDescriptors(keep []uint) error {
 	return nil
 }
 
-// pollerDescriptors returns the descriptors of Go's poller, in rising order.
+// pollerDescriptors returns the descriptors of Go's poller.
 func pollerDescriptors() (list []uint, err error) {
 	const dir = "/proc/self/fd"
 	entries, err := os.ReadDir(dir)
@@ -117,6 +124,5 @@ func pollerDescriptors() (list []uint, err error) {
 			list = append(list, uint(fd))
 		}
 	}
-	slices.Sort(list)
 	return list, nil
 }

@@ -1,4 +1,4 @@
-package inotify
+package thread
 
 import (
 	"fmt"
@@ -16,7 +16,7 @@ func TestThread(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	thread, err := NewThread()
+	thread, err := New()
 	if err != nil {
 		t.Fatal(err)
 	}
