@@ -193,10 +193,11 @@ func (r *Raiser) want(node uint64, e Event) {
 	r.nodes[node] = old | e
 }
 
-// Rests: the least, and how many times as long as the work before.
+// Rests: the least, how many times as long as the work before, and the most, since some of that may be waiting.
 const (
 	minRest  = 5 * time.Millisecond
 	restTime = 4
+	maxRest  = 100 * time.Millisecond
 )
 
 // run is the Raiser's goroutine.
@@ -211,10 +212,11 @@ func (r *Raiser) run() {
 			return
 		case <-r.work:
 		}
+		names, nodes := r.settle()
 		began := time.Now()
-		r.round()
+		r.round(names, nodes)
 		blocked := r.takeBlocked()
-		rest.Reset(max(minRest, restTime*time.Since(began)))
+		rest.Reset(min(max(minRest, restTime*time.Since(began)), maxRest))
 		select {
 		case <-r.stop:
 			return
@@ -239,15 +241,25 @@ func (r *Raiser) takeBlocked() map[uint64]func() bool {
 	return blocked
 }
 
-// round raises what is pending: first names, then nodes, so that one that was made is there.
-func (r *Raiser) round() {
+// maxRound is how many names, and how many nodes, are shown before a rest.
+const maxRound = 64
+
+// settle waits until the kernel has been told of all that is pending, and returns how many names and nodes that are, for one round.
+func (r *Raiser) settle() (names, nodes int) {
 	r.mu.Lock()
-	index, names, nodes := r.index, r.world.Len(), len(r.order)
-	r.mu.Unlock()
-	if names+nodes == 0 {
-		return
+	index := r.index
+	names, nodes = r.world.Len(), len(r.order)
+	if names > maxRound || nodes > maxRound {
+		names, nodes = min(names, maxRound), min(nodes, maxRound)
+		prod(r.work)
 	}
+	r.mu.Unlock()
 	r.mount.Settle(index, r.stop)
+	return names, nodes
+}
+
+// round raises what is pending: first names, then nodes, so that one that was made is there.
+func (r *Raiser) round(names, nodes int) {
 	known := make(map[uint64]bool)
 	for ; names > 0 && !r.stopped(); names-- {
 		if !r.nextName(known) {
@@ -287,6 +299,7 @@ func (r *Raiser) instead(s *Step) {
 	if s.Move() {
 		r.want(s.To.Parent, Attrib)
 	}
+	prod(r.work)
 }
 
 // nextNode raises the events of one node.

@@ -249,7 +249,7 @@ func delays(args []string) int {
 			switch {
 			case err == nil:
 				say("%d", time.Since(committed))
-				time.Sleep(20 * time.Millisecond) // the next one is not joined with this one
+				time.Sleep(10 * time.Millisecond) // the next one is not joined with this one
 				return nil
 			case err != unix.EAGAIN && err != unix.EINTR:
 				return err
@@ -270,7 +270,7 @@ func testLatency(t *testing.T, c *harness.Cluster) {
 		return r.Out, r.Out == "0\n"
 	})
 	watchDir(t, c.Hosts[1].Lock+"/latency").sees(t) // another one is not in the way
-	lines := start(t, "delays", c.Hosts[0].Lock+"/latency", c.Hosts[1].Lock+"/latency", "100").end(t)
+	lines := start(t, "delays", c.Hosts[0].Lock+"/latency", c.Hosts[1].Lock+"/latency", "200").end(t)
 	if last(lines) != "done" {
 		t.Fatalf("it ended with %s", last(lines))
 	}
