@@ -87,6 +87,8 @@ type telling struct {
 	since int64  // when the wait began
 	id    uint64 // told under it; 0: not yet
 	at    uint64 // where it was held up then
+	first bool   // and its place there
+	rank  int64
 }
 
 // tellingList is a list of waits, in the order in which they came. Guarded by Host.mu.
@@ -302,7 +304,7 @@ func (h *Host) toTell() (gone []*statepb.ReportKey, list []telltale) {
 	}
 	n = 0
 	for t := r.told.first; t != nil && n < tellWaits; t = t.next {
-		if t.lock != nil && t.lock.t.At() != t.at && t.lock.t.Waits() {
+		if t.lock != nil && t.lock.t.Waits() && h.moved(t) {
 			n++
 			list = append(list, h.telltaleWait(t, base))
 		}
@@ -356,9 +358,16 @@ func (h *Host) telltaleWait(t *telling, base time.Time) telltale {
 		}
 	}
 	t.at = l.t.At()
-	r.At = t.at
-	r.First, r.Rank = h.table.Place(&l.t)
+	t.first, t.rank = h.table.Place(&l.t)
+	r.At, r.First, r.Rank = t.at, t.first, t.rank
 	return x
+}
+
+// moved reports whether a wait is held up elsewhere than was told, or stands at another place of the queue there: it may have gone back
+// to a directory, and returned behind others.
+func (h *Host) moved(t *telling) bool {
+	first, rank := h.table.Place(&t.lock.t)
+	return t.lock.t.At() != t.at || first != t.first || rank != t.rank
 }
 
 // lookUpReports fills in what the processes tell. No mutex is held.

@@ -17,7 +17,8 @@ type told struct {
 	k    *lock
 	turn int        // of a wait; 0: a lock
 	mode queue.Mode // of a lock
-	at   uint64     // of a wait: where it was held up
+	at   uint64     // of a wait: where it was held up, and its place there
+	rank int64
 }
 
 // stands reports whether it is still the same.
@@ -62,7 +63,7 @@ func (h *host) report() {
 			switch {
 			case i < 0:
 				op.Set = append(op.Set, h.tell(&told{k: k, turn: k.turn}))
-			case h.told[i].at != k.At():
+			case h.moved(h.told[i]):
 				op.Set = append(op.Set, h.reportOf(h.told[i]))
 			}
 		}
@@ -71,6 +72,11 @@ func (h *host) report() {
 		h.propose(&statepb.Command{Op: &statepb.Command_Report{Report: op}}, nil)
 		h.transmit(h.seq)
 	}
+}
+
+func (h *host) moved(x *told) bool {
+	_, rank := h.table.Place(&x.k.Lock)
+	return x.k.At() != x.at || rank != x.rank
 }
 
 // tell gives it a number.
@@ -93,6 +99,7 @@ func (h *host) reportOf(x *told) *statepb.Reported {
 	r.Kind, r.Mode, r.Since, x.at = state.ReportWait, k.Wanted, k.since, k.At()
 	r.At = x.at
 	r.First, r.Rank = h.table.Place(&k.Lock)
+	x.rank = r.Rank
 	if k.Converts() {
 		r.Kind = state.ReportConversion
 		if i := slices.IndexFunc(h.told, func(y *told) bool { return y.k == k && y.turn == 0 }); i >= 0 {

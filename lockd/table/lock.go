@@ -34,6 +34,7 @@ type Lock struct {
 type asking struct {
 	at     *resource // where it waits, an ancestor or res; nil: does not wait
 	rank   uint64    // order of arrival of what waits
+	place  int64     // order in the queue where it waits, which it may have come to late: see Place
 	own    []*Lock   // of the same owner, as far as the caller found out
 	tryEnd int64     // of a try: refused then at the latest
 	prev   *Lock     // list of waiting locks, by rank

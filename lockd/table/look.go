@@ -49,16 +49,12 @@ func (t *Table) locksOf(r *resource, yield func(*Lock) bool) {
 }
 
 // Place tells the order of a waiting lock among those that wait where it does: whether it is one of the conversions, which come first,
-// and a rank among its like.
+// and a rank among its like: the order in which they came to wait there, those at the head first.
 func (t *Table) Place(l *Lock) (first bool, rank int64) {
 	if l.at() == nil {
 		return false, 0
 	}
-	rank = int64(l.ask.rank)
-	if l.Flags&queue.HeadQue != 0 && l.at() == l.res {
-		rank = -rank
-	}
-	return l.at().converting(l), rank
+	return l.at().converting(l), l.ask.place
 }
 
 // Blocker is one thing that holds a waiting lock up.

@@ -161,6 +161,10 @@ func (t *Table) wait(l *Lock, r *resource, later bool) {
 		t.enlist(l)
 	}
 	l.ask.at = r
+	t.places++
+	if l.ask.place = t.places; l.Flags&queue.HeadQue != 0 && r == l.res {
+		l.ask.place = -t.places
+	}
 	if l.refs > 0 {
 		t.ownChanged(l)
 	}

@@ -147,6 +147,8 @@ func (t *Table) retreat(o *Lock, r *resource) {
 // again lets a request that retreated to r wait there: as a new request,
 // behind the conversions, whatever its owner has. The caller may not have looked for that yet, see Waiting.
 func (t *Table) again(o *Lock, r *resource) {
+	t.places++
+	o.ask.place = -t.places
 	req := queue.Request[*Lock]{Holder: o, Mode: o.needs(r), Shared: true, Flags: queue.HeadQue}
 	if out, _ := r.q.Request(req); out == queue.Granted {
 		t.work = append(t.work, passed{o, r})

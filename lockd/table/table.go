@@ -64,6 +64,7 @@ type Table struct {
 	pins                int
 	locks               int // held or waiting
 	rank                uint64
+	places              int64       // given out
 	recalls             int         // resources with a recall of a request that waits
 	tries               int         // waiting locks that are tries
 	owners              int         // waiting locks that name others of their owner
