@@ -242,7 +242,8 @@ func (c *crowd) look() {
 	edges := make([][]int, len(c.people))
 	for i, p := range c.people {
 		for j, q := range c.people {
-			if i != j && p.waits != nil && slices.ContainsFunc(q.held, func(h *stay) bool { return c.conflict(p.waits, h) }) {
+			holdsUp := func(h *stay) bool { return c.conflict(p.waits, h) && (h.ino != p.waits.ino || !c.above(p)) }
+			if i != j && p.waits != nil && slices.ContainsFunc(q.held, holdsUp) {
 				edges[i] = append(edges[i], j)
 			}
 		}
@@ -268,6 +269,16 @@ func (c *crowd) look() {
 			c.judge(x)
 		}
 	}
+}
+
+// above reports whether a wait is held up at the directory still, perhaps by somebody who waits for nothing.
+func (c *crowd) above(p *person) bool {
+	for r := range c.hosts[0].View().Reports(p.waits.ino) {
+		if r.Waits() && r.Tgid == p.pid && r.At != r.Ino {
+			return true
+		}
+	}
+	return false
 }
 
 func reaches(edges [][]int, from, to int, seen []bool) bool {
