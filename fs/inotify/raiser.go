@@ -131,7 +131,9 @@ func (r *Raiser) Tell(index uint64, changes func(t *Told)) {
 	defer r.mu.Unlock()
 	r.index = max(r.index, index)
 	changes(&Told{r})
-	prod(r.work)
+	if r.world.Len()+len(r.order) > 0 {
+		prod(r.work)
+	}
 }
 
 // Made tells that a name was made, by somebody whose kernel is not this mount's.
