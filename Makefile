@@ -68,6 +68,10 @@ bench: build ## what calls cost, beside go-fuse's loopback doing the same; then 
 bench-peers: ## lockfs beside etcd, ZooKeeper, Redis and flock(2), on this machine in one run; results in build/peers
 	tests/peers/run.sh $(PEERS)
 
+.PHONY: scale
+scale: build ## what HOSTS (60) hosts and FILES (1000000) files cost, on this machine
+	LOCKFS_BIN=build/lockfs tests/scale/run.sh
+
 .PHONY: man
 man: build ## manual pages, build/man
 	build/lockfs man build/man
