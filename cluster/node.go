@@ -63,8 +63,9 @@ type Node struct {
 	outside        atomic.Bool              // this host is no member any more
 
 	pacing   sync.Mutex
-	missed   bool   // the leader is, see pace
-	trailing uint64 // see trail
+	missed   bool          // the leader is, see pace
+	led      chan struct{} // 1: this host did, and does not any more
+	trailing uint64        // see trail
 
 	tenureState tenureState
 	stop        chan struct{}  // closed by Close
@@ -90,7 +91,7 @@ func newNode(c Config, was *contents) *Node {
 		hasLog: was.snapshot != nil || was.kept != nil,
 		leads:  make(chan bool, 8), stop: make(chan struct{}), ready: make(chan struct{}), failed: make(chan struct{}),
 		altering: make(chan struct{}, 1), membersChanged: make(chan struct{}, 1), lookAround: make(chan struct{}, 1),
-		doubted: make(chan struct{}, 1), removed: map[string]bool{},
+		doubted: make(chan struct{}, 1), led: make(chan struct{}, 1), removed: map[string]bool{},
 	}
 	n.identity.now.Store(&was.identity)
 	n.peers.Store(&was.peers)

@@ -75,6 +75,7 @@ func (n *Node) miss() {
 		select {
 		case <-n.stop:
 			return
+		case <-n.led: // till now, by this host
 		case <-look.C:
 		}
 		missed, again := n.patience(began)
@@ -128,7 +129,7 @@ func (n *Node) patience(began time.Time) (missed bool, again time.Duration) {
 func untilTurn(now time.Time, rank, voters int) time.Duration {
 	round := electionSlot * time.Duration(voters)
 	into := (time.Duration(now.UnixNano()) - electionSlot*time.Duration(rank)) % round
-	if into < electionSlot/4 {
+	if into < electionSlot/2 {
 		return 0
 	}
 	return round - into

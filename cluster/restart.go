@@ -116,10 +116,44 @@ func unmountDead(m Mount) {
 	if err != nil || now.ID != m.ID || now.Dev != m.Dev {
 		return
 	}
-	var st unix.Statfs_t
-	if unix.Statfs(m.Path, &st) == unix.ENOTCONN {
+	err, answers := ask(m.Path)
+	if !answers { // what is left of the daemon, which has let go of the data directory, waits for its own mount
+		abort(m.Dev)
+		err, _ = ask(m.Path)
+	}
+	if err == unix.ENOTCONN {
 		unix.Unmount(m.Path, unix.UMOUNT_NOFOLLOW) // EBUSY if it is used, and EPERM for users
 	}
+}
+
+// ask returns what statfs(2) says of a mount; answers is false if it says nothing within patience.
+func ask(path string) (err error, answers bool) {
+	answer := make(chan error, 1)
+	go func() {
+		var st unix.Statfs_t
+		answer <- unix.Statfs(path, &st)
+	}()
+	select {
+	case err := <-answer:
+		return err, true
+	case <-time.After(patience):
+		return nil, false
+	}
+}
+
+// abort ends the connection of a FUSE file system: all that waits for its daemon gets ECONNABORTED.
+func abort(dev uint64) {
+	dir, err := connections()
+	if err != nil {
+		return
+	}
+	defer unix.Close(dir)
+	fd, err := unix.Openat(dir, strconv.Itoa(int(unix.Minor(dev)))+"/abort", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	unix.Write(fd, []byte("1"))
 }
 
 // exists says whether the kernel still has the FUSE file system of a device: it has until the last mount is gone
@@ -157,17 +191,8 @@ func connections() (dir int, err error) {
 // so nothing was open in the former any more.
 func servedByOthers(dev uint64) bool {
 	for _, path := range mountedAt(dev) {
-		answer := make(chan error, 1)
-		go func() {
-			var st unix.Statfs_t
-			answer <- unix.Statfs(path, &st)
-		}()
-		select {
-		case err := <-answer:
-			if err == nil {
-				return true
-			}
-		case <-time.After(patience): // served by somebody who hangs, or not at all
+		if err, answers := ask(path); answers && err == nil { // else served by somebody who hangs, or not at all
+			return true
 		}
 	}
 	return false

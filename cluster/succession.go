@@ -3,6 +3,7 @@ package cluster
 import (
 	"cmp"
 	"errors"
+	"io"
 	"slices"
 	"syscall"
 	"time"
@@ -63,18 +64,23 @@ func (n *Node) succeed(gone leader, since time.Time, turn time.Duration, next ra
 	case <-n.stop:
 		return
 	}
-	if now := n.leader(); now.id != "" && now.id != gone.id || n.raft.LastContact().After(since) {
+	over := func() bool {
+		now := n.leader()
+		return now.id != "" && now.id != gone.id || n.raft.LastContact().After(since)
+	}
+	if over() {
 		return
 	}
 	n.log.Info("the leader's daemon has ended: another host is to lead", "leader", n.nameOf(gone.id), "next", n.nameOf(next.ID))
 	req := raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{
 		ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.id()), Addr: n.trans.EncodePeer(raft.ServerID(n.id()), n.trans.LocalAddr()),
 	}}
-	var err error
-	for range 2 { // the first connection may be an old one
-		if err = n.trans.TimeoutNow(next.ID, next.Address, &req, &raft.TimeoutNowResponse{}); err == nil {
-			return
-		}
+	err := n.trans.TimeoutNow(next.ID, next.Address, &req, &raft.TimeoutNowResponse{})
+	if errors.Is(err, io.EOF) && !over() { // the connection was an old one
+		err = n.trans.TimeoutNow(next.ID, next.Address, &req, &raft.TimeoutNowResponse{})
+	}
+	if err == nil {
+		return
 	}
 	n.log.Info("it cannot be told to", "next", n.nameOf(next.ID), "err", err)
 }

@@ -13,6 +13,7 @@ func (n *Node) tenures() {
 		case leads := <-n.leads:
 			barrier = nil
 			if !leads {
+				token(n.led)
 				n.end()
 				continue
 			}

@@ -108,11 +108,14 @@ type told struct {
 }
 
 // maxTold bounds the waits that are remembered for one lock, to tell of none twice.
-const maxTold = 256
+const maxTold = 16
 
 // tellBlocked notes a blocking AST. It reports whether nobody else is known to wait for the mode, and whether the request was not
 // told of before: one of another host is known by a recall, without delay, and by its report.
 func (h *Host) tellBlocked(l *Lock, e *table.Event) (mode, request bool) {
+	if l.extra != nil && !h.heard() && slices.ContainsFunc(l.extra.told, func(t told) bool { return t.mode == e.Mode && h.stillBlocked(&t) }) {
+		return false, false
+	}
 	now := told{mode: e.Mode, ino: e.Ino, asker: e.Asker}
 	if e.By != nil {
 		now.by = e.By.User.(*Lock)

@@ -143,7 +143,12 @@ func (h *Host) period(now int64) time.Duration {
 		period = min(period, followTick)
 	}
 	if h.lease.session != 0 {
-		period = min(period, time.Duration(h.lease.edge-now), time.Duration(h.lease.due-now))
+		period = min(period, time.Duration(h.lease.edge-now))
+		if left := time.Duration(h.lease.due - now); left > 0 {
+			period = min(period, left)
+		} else { // something here does not answer
+			period = min(period, briskTick)
+		}
 	}
 	return max(period, time.Millisecond)
 }

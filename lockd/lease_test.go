@@ -504,3 +504,22 @@ func TestCloseWithoutQuorum(t *testing.T) {
 		}
 	})
 }
+
+// TestTryOnAnIdleHost: a try has its time from when it is made, however long ago the ticker ran.
+func TestTryOnAnIdleHost(t *testing.T) {
+	bubbleWith(t, lockd.Config{SessionTTL: time.Minute}, func(r *rig) {
+		inos := make([]uint64, 20)
+		for i := range inos {
+			inos[i] = r.make("/" + string(rune('a'+i)))
+		}
+		r.start(lockd.Config{Name: "b", SessionTTL: time.Minute})
+		r.m.SetDelay(20 * time.Millisecond)
+		for i, ino := range inos {
+			time.Sleep(4130 * time.Millisecond)
+			l := &lockd.Lock{}
+			if err := r.h.Lock(call(uint32(i+1)), l, lockd.Request{Ino: ino, Mode: queue.EX, Flags: queue.NoQueue}); err != nil {
+				t.Errorf("try %d of a lock that nobody has: %v", i, err)
+			}
+		}
+	})
+}

@@ -198,13 +198,14 @@ func (h *Host) admit(l *Lock, r *Request) error {
 	return ErrClosed
 }
 
-// onTime lets the table know the time if that matters now, and returns it: nothing is granted by a lease that
-// ran out while this process was stopped.
+// onTime lets the table know the time, and returns it: nothing is granted by a lease that ran out while this process was
+// stopped.
 func (h *Host) onTime() int64 {
 	now := h.cfg.Now()
 	if now >= h.lease.edge {
 		h.advance(now)
 	}
+	h.table.At(now)
 	return now
 }
 

@@ -60,13 +60,11 @@ func (h *Host) ask(c *Call, l *Lock, r Request, async bool) error {
 		w.tid = c.PID
 		h.beginWait(w.tid)
 	}
+	h.table.At(h.cfg.Now())
 	if convert {
 		h.table.Convert(&l.t, r.Mode, r.Flags, own)
 	} else {
 		h.table.Request(&l.t, r.Mode, r.Flags, own)
-		if l.t.Waits() {
-			l.t.Since = h.cfg.Now() // the table's clock stands still between ticks
-		}
 	}
 	h.settle()
 	w.begun = true

@@ -29,6 +29,13 @@ type news struct {
 	dropped  uint64
 	underway uint64 // number of the last Tell, until it is answered; 0: none
 	unheard  int    // notices in those that are not answered
+	tells    []tell // those, in order
+}
+
+// tell is a Tell that is not answered yet: its number, and how many notices it has.
+type tell struct {
+	seq     uint64
+	notices int
 }
 
 // events are those of the state for the kinds that hosts tell each other.
@@ -148,13 +155,18 @@ func (h *Host) tellNews() {
 		}
 		h.queue.add(&pending{own: true, named: cmd})
 		n.underway, n.unheard = h.queue.next-1, n.unheard+len(told)
+		n.tells = append(n.tells, tell{n.underway, len(told)})
 	}
 }
 
 // answered takes note that a command was answered, and so all before it.
 func (n *news) answered(seq uint64) {
-	if seq >= n.underway {
-		n.underway, n.unheard = 0, 0
+	for len(n.tells) > 0 && n.tells[0].seq <= seq {
+		n.unheard -= n.tells[0].notices
+		n.tells = n.tells[1:]
+	}
+	if len(n.tells) == 0 {
+		n.underway, n.tells = 0, nil
 	}
 }
 
@@ -165,7 +177,7 @@ func (h *Host) newsPending() bool {
 
 // forgetNews drops what the former session had to tell: with its end its locks have gone.
 func (h *Host) forgetNews() {
-	h.news.list, h.news.dropped, h.news.underway, h.news.unheard = nil, 0, 0, 0
+	h.news.list, h.news.tells, h.news.dropped, h.news.underway, h.news.unheard = nil, nil, 0, 0, 0
 }
 
 // nameProcesses fills in the names of processes in a command that shows them to other hosts. It looks into /proc, so no
@@ -226,14 +238,22 @@ func (h *Host) releasedWith(session state.Session, why string, at step) {
 	if !h.subscribed.Load() {
 		return
 	}
+	told, rest := 0, uint64(0)
 	for r := range at.old.AllReports() {
 		if r.Session != session.ID || r.Waits() {
+			continue
+		}
+		if told++; told > maxNews { // no reader keeps so many
+			rest++
 			continue
 		}
 		h.publishHere(Notice{
 			Kind: NoticeReleased, Time: h.wall(), Ino: r.Ino, Mode: r.Mode, Token: r.Token, Index: at.view.Index(), Reason: why,
 			By: Party{Host: session.Host, PID: r.PID, Comm: r.Comm}, Path: at.old.Path(r.Ino), above: above(at.old, r.Ino),
 		})
+	}
+	if rest > 0 {
+		h.publishHere(Notice{Kind: NoticeOverflow, Time: h.wall(), Count: rest})
 	}
 }
 

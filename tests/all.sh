@@ -90,7 +90,7 @@ tests tests -count=1 -timeout 20m ./...
 # What cuts hosts off from their log, or has several in one process, is done with the harness's own daemon: in the step above.
 own=$(awk '/^func / {name = $2; sub(/\(.*/, "", name)} /harness\.Start(Hosts|Short)\(/ {print name}' tests/mount/*_test.go | sort -u | paste -sd'|')
 LOCKFS_TEST_BINARY=$PWD/build/lockfs tests real -count=1 -timeout 20m -skip "^($own)\$" ./tests/mount
-tests race -count=1 -timeout 20m -short -race ./lockd/... ./fs/... ./cmd/... ./cluster
+tests race -count=1 -timeout 20m -short -race ./lockd/... ./fs/... ./cmd/... ./cluster/...
 step examples env LOCKFS_BIN=build/lockfs examples/run.sh
 step demo make demo
 [ -n "$before" ] || step clean clean

@@ -5,6 +5,7 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -71,7 +72,7 @@ func (c Collector) Collect(to chan<- prometheus.Metric) {
 	g.state(s)
 	g.log(s)
 	for _, m := range s.Mounts {
-		at, view := m.MountPoint(), m.FS().View().String()
+		at, view := strings.ToValidUTF8(m.MountPoint(), "\uFFFD"), m.FS().View().String()
 		for op, n := range m.Requests() {
 			g.put(fuseRequests, float64(n), at, view, op)
 		}

@@ -61,6 +61,9 @@ func (w *World) Known(n Name) {
 	if r := w.records[n]; r != nil {
 		w.set(r, Entry{}, Entry{})
 	}
+	if s := w.acting; s != nil && (s.Name == n || s.Move() && s.To == n) {
+		w.acting = nil // too late: it would show what was before
+	}
 }
 
 func (w *World) change(n Name, was, is Entry) {

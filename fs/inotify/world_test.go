@@ -177,3 +177,27 @@ func TestWorldSteps(t *testing.T) {
 		}
 	}
 }
+
+// TestWorldTooLate: what the kernel has shown by itself while a step was on its way is not undone by it.
+func TestWorldTooLate(t *testing.T) {
+	n, other, e := Name{1, "n"}, Name{2, "other"}, Entry{Ino: 7}
+	for what, change := range map[string]func(w *World){
+		"removal": func(w *World) { w.Removed(n, e) },
+		"making":  func(w *World) { w.Made(n, e) },
+		"move":    func(w *World) { w.Moved(other, n, e) },
+	} {
+		var w World
+		change(&w)
+		if _, ok := w.Next(); !ok || w.Acting() == nil {
+			t.Fatalf("%s: no step", what)
+		}
+		w.Known(n)
+		if w.Acting() != nil {
+			t.Errorf("%s: goes on", what)
+		}
+		if e, differs := w.Shown(n); differs {
+			t.Errorf("%s: shown as %v", what, e)
+		}
+		w.Done()
+	}
+}

@@ -32,8 +32,11 @@ func (t *Table) Tick(now int64) {
 	t.run()
 }
 
+// At says what time it is and does nothing else: what begins now counts from now. The clock does not go back.
+func (t *Table) At(now int64) { t.now = max(t.now, now) }
+
 // Deadline returns the time at which the lease next has something to say:
-// jeopardy, or its end. The table knows the time by Tick alone, so past the
+// jeopardy, or its end. The table acts on the time in Tick alone, so past the
 // deadline the shell calls Tick before anything else. (MaxInt64: no lease.)
 func (t *Table) Deadline() int64 {
 	switch {

@@ -141,7 +141,7 @@ func TestPoll(t *testing.T) {
 		asker.Must("granted EX", "notice w")
 	})
 
-	t.Run("lost", func(t *testing.T) { // here to a time to live; TestCut has the end of a session
+	t.Run("lost", func(t *testing.T) { // here to a time to live; TestLinkDown has the end of a session
 		holder, asker := view(0, "lock"), view(1, "lock")
 		holder.Must("ok", "open f rdonly lost", "request f EX 300", "watch e f pri,et")
 		holder.Begin("epoll e 60000")

@@ -48,7 +48,7 @@ await() {
 role() { sed -n 's/^role=//p' "$dir/m$1/.lockfs/status"; }
 
 hosts() {
-	local n began sum=0 cpu leader
+	local n began sum=0 cpu leader=1
 	began=$(now)
 	host 1
 	await 1
@@ -72,7 +72,7 @@ hosts() {
 	echo "hosts: one lock on each host after the other, with what starts the commands: $(($(since "$began") / hosts)) ms each"
 	[ "$(cat "$dir/m2/counter")" = "$hosts" ] || fail "the hosts have counted to $(cat "$dir/m2/counter")"
 	"$bin" bench W6 W8 --processes 2 --rounds 3 --for 2s "$dir/m$((hosts - 1))" "$dir/m$hosts" || fail "bench"
-	for n in 1 2 3; do [ "$(role "$n")" = leader ] && leader=$n; done
+	for n in $(seq "$hosts"); do [ "$(role "$n")" = leader ] && leader=$n; done
 	began=$(now)
 	kill -9 "${pid[$leader]}"
 	touch "$dir/m$hosts/after" || fail "no new name after the leader was killed"
