@@ -254,7 +254,12 @@ func (d *daemon) stop(hurry <-chan struct{}) error {
 	closing.Wait()
 	errs = append(errs, results...)
 	if d.host != nil {
-		errs = append(errs, d.host.Close())
+		err := d.host.Close()
+		if errors.Is(err, lockd.ErrNoQuorum) { // as when all hosts are shut down together
+			d.log.Warn("no majority of the cluster answers: this host's session ends by itself", "ttl", d.o.SessionTTL)
+			err = nil
+		}
+		errs = append(errs, err)
 	}
 	if d.web != nil {
 		errs = append(errs, d.web.Close())

@@ -102,4 +102,13 @@ func TestRollingRestart(t *testing.T) {
 		}
 	}
 	k.check(t, c.Hosts[0])
+	// All at once: the last ones have no majority any more.
+	for _, d := range c.Hosts {
+		d.Terminate()
+	}
+	for host, d := range c.Hosts {
+		if code := d.Ended(limit); code != 0 {
+			t.Errorf("host %d of those that end together exits %d:\n%s", host, code, d.Log())
+		}
+	}
 }
