@@ -204,11 +204,16 @@ func take(workers []*hand, limit time.Duration, line func(i int) any) ([]outcome
 		}
 	})
 	defer func() { late.Stop() }()
-	for i, w := range workers {
-		if err := json.NewEncoder(w.in).Encode(line(i)); err != nil {
-			return nil, fmt.Errorf("client %d: %w", i, err)
+	sent := make(chan error, 1)
+	go func() { // while answers are read: the end of the last one, a line's end, may not have been taken from its pipe yet
+		for i, w := range workers {
+			if err := json.NewEncoder(w.in).Encode(line(i)); err != nil {
+				sent <- fmt.Errorf("client %d: %w", i, err)
+				return
+			}
 		}
-	}
+		sent <- nil
+	}()
 	outcomes := make([]outcome, len(workers))
 	for i, w := range workers {
 		if err := w.out.Decode(&outcomes[i]); err != nil {
@@ -217,6 +222,9 @@ func take(workers []*hand, limit time.Duration, line func(i int) any) ([]outcome
 			}
 			return nil, fmt.Errorf("client %d: %w", i, err)
 		}
+	}
+	if err := <-sent; err != nil {
+		return nil, err
 	}
 	for _, o := range outcomes {
 		if o.Error != "" {
